@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""What is measured: the benchmarks, the contestants of each, and the aims.
+
+A benchmark is one command per contestant; a run of it prints `name value unit` lines (bench.h).
+An aim is a sentence with a limit, computed from the medians of one run of the suite.
+"""
+
+NPTL, WEFT, FULL, SHARED = "NPTL", "weft", "weft native", "weft shared"
+GO, GOCHAN, BOOST, ST = "Go", "Go channels", "Boost.Fiber", "State Threads"
+BARE, FSBASE = "bare switch", "bare + wrfsbase"
+SOURCES = ("records", "marks", "state")
+
+
+class Metric:
+    """One printed figure of a benchmark. `more` tells whether more of it is better; `short` is
+    what the summary calls it, None where the name of the benchmark says it all; `extra` are
+    figures that are shown beside it."""
+
+    def __init__(self, name, what, more=False, short=None, extra=()):
+        self.name, self.what, self.more, self.short, self.extra = name, what, more, short, extra
+
+
+class Bench:
+    """One benchmark: contestants in the order in which they take turns, each with its command."""
+
+    def __init__(self, group, key, title, cpus, metrics, commands, ms, env=None):
+        self.group, self.key, self.title, self.cpus = group, key, title, cpus
+        self.metrics, self.commands, self.ms, self.env = metrics, commands, ms, env or {}
+
+
+def by_source(source):
+    """The contestant that is weft with this detection of stalled workers."""
+    return "%s, %s" % (WEFT, source)
+
+
+def threads(program, *args, peers=True, native=True):
+    """The usual contestants: the same pthread program twice, native twice, Go, two peers."""
+    commands = {NPTL: [program, *args], WEFT: [program, *args]}
+    if native:
+        commands[FULL] = ["native", program, "-k", "full", *args]
+        commands[SHARED] = ["native", program, "-k", "shared", *args]
+    commands[GO] = ["gobench", program, *args]
+    if program == "pingpong":
+        commands[GOCHAN] = ["gobench", "pingpong-chan", *args]
+    if peers:
+        commands[BOOST] = ["peer_boost", program, *args]
+        commands[ST] = ["peer_st", program, *args]
+    return commands
+
+
+def cheap():
+    """What the aims call 'on one VP'."""
+    yields = [Metric("ns", "ns per yield", extra=("alternating",))]
+    each, pair, trip = ([Metric("ns", "ns per " + w)] for w in ("thread", "pair", "round trip"))
+    return [
+        Bench("switch", "switch", "The yardstick: from one stack to another, nothing else", 1,
+              [Metric("ns", "ns per switch")],
+              {BARE: ["switch"], FSBASE: ["switch", "-o", "wrfsbase"]}, 60),
+        Bench("yield", "yield", "Two threads yield in turn", 1, yields, threads("yield"), 100),
+        Bench("spawn", "spawn", "Create and join a thread, one at a time", 1,
+              each, threads("spawn"), 100),
+        Bench("spawn", "spawn1000", "Create 1000 threads, then join them", 1,
+              each, threads("spawn", "-n", "1000"), 120),
+        Bench("mutex", "mutex", "Lock and unlock a mutex that nobody else wants", 1,
+              pair, threads("mutex"), 60),
+        Bench("pingpong", "pingpong", "Condition-variable ping-pong", 1,
+              trip, threads("pingpong"), 100),
+        Bench("pingpong", "pingpong2", "Condition-variable ping-pong", 2,
+              trip, threads("pingpong", peers=False), 100),
+    ]
+
+
+def contended():
+    rate = [Metric("rate", "locks per second", True, "locks/s", ("least", "most"))]
+    return [
+        Bench("contend", "contend", "64 threads on one mutex, nothing but lock and unlock", 2,
+              rate, threads("contend", "-w", "0", peers=False), 500),
+        Bench("contend", "contend-work", "64 threads on one mutex, 100 ns of other work between", 2,
+              rate, threads("contend", "-w", "50", peers=False), 500),
+    ]
+
+
+def mixes(data):
+    both = [Metric("ops", "blocking operations per second", True, "ops/s"),
+            Metric("compute", "compute units per second", True, "compute/s")]
+    kinds = [("sleep", "sleep 1 ms", [])]
+    if data:
+        kinds.append(("pread", "read 4 KB with O_DIRECT", ["-p", data]))
+    return [Bench("blockmix", op, "64 threads %s in a loop beside 2 compute threads" % what, 2,
+                  both, threads("blockmix", "-o", op, *args, peers=False, native=False), 1000)
+            for op, what, args in kinds]
+
+
+def handoffs(scratch):
+    out = []
+    for op, where in (("flock", "in flock"), ("fifo", "opening a FIFO"),
+                      ("fgets", "in fgets on an empty pipe"),
+                      ("churn", "in fgets, woken every 5 ms")):
+        command = ["handoff", "-o", op, "-p", scratch]
+        kept = Metric("kept", "compute kept, of alone", True, "kept",
+                      ("p50_us", "p99_us") if op == "churn" else ())
+        out.append(Bench("handoff", op, "Hand-off: 2 threads stall " + where, 2, [kept],
+                         {c: command for c in (NPTL, *map(by_source, SOURCES))}, 600,
+                         {"WEFT_STATS": "1"}))
+    return out
+
+
+def benches(data, scratch):
+    """All benchmarks. `data`: file to read with O_DIRECT, or None; `scratch`: a directory."""
+    return cheap() + contended() + mixes(data) + handoffs(scratch)
+
+
+class Aim:
+    """`value` against `limit`: at most it, or at least it where `more`; None where a figure is
+    missing. `even`: a miss would be within the spread."""
+
+    def __init__(self, what, value, limit, more, unit="x", even=False):
+        self.what, self.value, self.limit = what, value, limit
+        self.more, self.unit, self.even = more, unit, even
+
+    @property
+    def verdict(self):
+        if self.value is None or self.limit is None:
+            return "not measured"
+        if self.value >= self.limit if self.more else self.value <= self.limit:
+            return "met"
+        return "even" if self.even else "MISSED"
+
+
+def ratio(a, b):
+    return a / b if a is not None and b else None
+
+
+def aims(get, overlap):
+    """The aims of the suite. get(bench, contestant, metric="ns") is a median or None;
+    overlap(bench, a, b): do the middle halves of the runs of two contestants overlap?"""
+
+    def times(key, a, b, metric="ns"):
+        return ratio(get(key, a, metric), get(key, b, metric))
+
+    bare = get("switch", BARE)
+    out = [
+        Aim("switch, own TLS (native yield): of bare + wrfsbase",
+            ratio(get("yield", FULL), get("switch", FSBASE)), 1.5, False),
+        Aim("switch, shared TLS (native yield): 2 x bare + 10 ns", get("yield", SHARED),
+            None if bare is None else 2 * bare + 10, False, "ns"),
+        Aim("sched_yield, faster than NPTL", times("yield", NPTL, WEFT), 15, True),
+    ]
+    for key, what in (("spawn", "create + join one by one"),
+                      ("spawn1000", "create + join by 1000")):
+        out += [Aim(what + ", faster than NPTL", times(key, NPTL, WEFT), 50, True),
+                Aim(what + ", faster than Go", times(key, GO, WEFT), 1, True),
+                Aim(what + ", native shared, faster than NPTL", times(key, NPTL, SHARED), 80, True)]
+    go = [v for v in (get("pingpong", GO), get("pingpong", GOCHAN)) if v is not None]
+    out += [
+        Aim("uncontended mutex, time of NPTL's", times("mutex", WEFT, NPTL), 1, False,
+            even=overlap("mutex", WEFT, NPTL)),
+        Aim("ping-pong on one VP, faster than NPTL", times("pingpong", NPTL, WEFT), 15, True),
+        Aim("ping-pong on one VP, faster than Go's better way",
+            ratio(min(go) if go else None, get("pingpong", WEFT)), 1, True),
+        Aim("64 threads on one mutex, rate of NPTL's",
+            times("contend", WEFT, NPTL, "rate"), 1, True),
+        Aim("64 threads on one mutex and other work, rate of NPTL's",
+            times("contend-work", WEFT, NPTL, "rate"), 1, True),
+    ]
+    for key in ("sleep", "pread"):
+        for metric, what in (("ops", "operations"), ("compute", "compute")):
+            out.append(Aim("blocking mix, %s: %s, of NPTL's" % (key, what),
+                           times(key, WEFT, NPTL, metric), 0.9, True))
+    for key in ("flock", "fifo", "fgets"):
+        for source in SOURCES:
+            out.append(Aim("hand-off, %s by %s: compute kept" % (key, source),
+                           get(key, by_source(source), "kept"), 0.95, True))
+    return out

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT
+ * What the wrappers of waiting system calls share.
+ *
+ * Model:     a wrapper asks weft__io_self(). NULL: the caller is no fiber, and libc's function does it all. Else: try without
+ *            blocking, park on the netpoller, try again; or, where no such try exists, make the call between marks.
+ * Errors:    inside, a result of -4095 .. -1 is -errno, straight from the kernel; weft__io_ret() converts last, out of line,
+ *            because a fiber with shared TLS may come back on another worker, where errno is elsewhere.
+ * EINTR:     a call that a signal of ours ended is made again: then no handler of the program has run.
+ */
+#ifndef WEFT_PTHREAD_IO_H
+#define WEFT_PTHREAD_IO_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "pthread/shim.h"
+#include "upcall/block.h"
+#include "upcall/netpoll.h"
+
+/* The kernel, with up to six arguments of any integer or pointer type. */
+#define weft__sys(nr, ...) weft__sys_n(nr, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+#define weft__sys_n(nr, a, b, c, d, e, f, ...) \
+	weft__arch_syscall(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+/* The caller if it is a fiber that may park, else NULL. */
+static inline struct weft__fiber *weft__io_self(void)
+{
+	struct weft__fiber *self;
+
+	if (weft__likely(weft__netpoll_fd() < 0))
+		return NULL;		/* no runtime: the program has no threads */
+	self = weft__self();
+	return self->nopreempt == 0 && weft__is_fiber(self) ? self : NULL;
+}
+
+/* Another name of a wrapper. */
+#define WEFT__ALIAS(new, old) \
+	WEFT__EXPORT extern __typeof__(old) new __attribute__((alias(#old), copy(old)))
+
+/* -errno to errno and -1. */
+long weft__io_ret(long r);
+
+/* Make `call`, which gives -errno, between marks. */
+#define WEFT__MARKED_BY(self, enter, call) ({						\
+	uint32_t handlers_;								\
+	long ret_;									\
+	do {										\
+		struct weft__fiber *mark_;						\
+		handlers_ = weft__handlers_run(self);					\
+		mark_ = enter();							\
+		ret_ = (call);								\
+		weft__block_exit(mark_);						\
+	} while (ret_ == -EINTR && handlers_ == weft__handlers_run(self));		\
+	ret_; })
+#define WEFT__MARKED(self, call) WEFT__MARKED_BY(self, weft__block_enter, call)
+#define WEFT__MARKED_LONG(self, call) WEFT__MARKED_BY(self, weft__block_enter_long, call)
+
+/* --- kinds of descriptors (io_fd.c) --- */
+
+enum weft__kind_of_fd {
+	WEFT__FD_UNKNOWN,
+	WEFT__FD_FILE,		/* file, directory, block device: never "not ready", may stall on the disk */
+	WEFT__FD_DIRECT,	/* the same with O_DIRECT: will stall */
+	WEFT__FD_SOCKET,
+	WEFT__FD_PIPE,		/* pipe; a FIFO until the kernel refuses RWF_NOWAIT */
+	WEFT__FD_OTHER,		/* eventfd, timerfd, /dev/null, ... */
+	WEFT__FD_POLL,		/* no try without blocking exists: ask poll, then call */
+};
+
+/* The kind of `fd`; asks the kernel once per number. A stale answer costs time, not correctness. -EBADF. */
+int weft__fd_kind(int fd);
+/* The kernel refused RWF_NOWAIT. */
+void weft__fd_no_nowait(int fd);
+/* The number has a new owner, or will have. Cheap, any context. */
+void weft__fd_forget(int fd);
+/* Is anything known? In a child of fork without threads, what the parent knew. */
+bool weft__fd_any(void);
+/* Forget and return the descriptor that a system call made, or its -errno. */
+static inline long weft__fd_new(long fd)
+{
+	if (fd >= 0)
+		weft__fd_forget((int)fd);
+	return fd;
+}
+/* close(2), dup3(2), close_range(2) with all that hangs on them, for fibers and others. Results: -errno. */
+long weft__fd_close(struct weft__fiber *self, int fd);
+long weft__fd_dup3(int fd, int to, int flags);
+long weft__fd_close_range(unsigned first, unsigned last, int flags);
+
+/* --- waiting for one descriptor (io_wait.c) --- */
+
+struct weft__iowait {
+	int fd;
+	uint32_t events;
+	bool socket;		/* has SO_RCVTIMEO and SO_SNDTIMEO */
+	bool checked;		/* O_NONBLOCK and the time limit are known */
+	bool timed;
+	uint64_t deadline;
+	uint64_t limit;		/* a time limit of the call itself; 0 = none */
+	unsigned futile;	/* waits in a row that helped nothing */
+	unsigned stuck;		/* of them, with the descriptor ready all the same */
+};
+
+enum { WEFT__IO_RETRY = 0, WEFT__IO_BLOCK = 1 };
+
+/* The operation would block. IO_RETRY: try again; IO_BLOCK: make the blocking call; else -errno for the program. */
+int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w);
+/* Is the open file description non-blocking? 0, 1 or -errno. */
+int weft__io_nonblock(int fd);
+/* poll(2) of one descriptor without waiting: its revents. */
+int weft__io_ready(int fd, int events);
+
+/* The buffers that are left after `skip` bytes, up to IO_IOV of them, into out. Returns how many. */
+#define WEFT__IO_IOV 8
+int weft__iov_rest(const struct iovec *iov, size_t cnt, size_t skip, struct iovec out[WEFT__IO_IOV]);
+/* Bytes in all. */
+size_t weft__iov_total(const struct iovec *iov, size_t cnt);
+
+/* --- time (sleep.c) --- */
+
+/* Deadline for a relative time; NULL = never. The time must be valid. */
+struct timespec;
+uint64_t weft__io_deadline(const struct timespec *rel);
+/* What is left until the deadline; zero if it has passed. */
+struct timespec weft__io_left(uint64_t deadline);
+
+#endif

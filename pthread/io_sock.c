@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT
+ * Sockets: recv, send, accept, connect and their families.
+ *
+ * Model:     MSG_DONTWAIT makes the try; accept has no such flag, so poll is asked first; connect can be neither tried nor
+ *            polled for without touching O_NONBLOCK, so it is made between marks.
+ */
+#undef _FORTIFY_SOURCE
+#include "pthread/io.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+
+/* One recvfrom, recvmsg, sendto or sendmsg. */
+struct xfer {
+	int nr;
+	int fd;
+	void *buf;		/* or struct msghdr */
+	size_t len;
+	int flags;
+	const void *addr;
+	long addrlen;		/* value or pointer */
+};
+
+static long attempt(const struct xfer *x, int more)
+{
+	if (x->nr == SYS_recvmsg || x->nr == SYS_sendmsg)
+		return weft__sys(x->nr, x->fd, x->buf, x->flags | more);
+	return weft__sys(x->nr, x->fd, x->buf, x->len, x->flags | more, x->addr, x->addrlen);
+}
+
+static long transfer(struct weft__fiber *self, const struct xfer *x, struct weft__iowait *w)
+{
+	for (;;) {
+		long r = attempt(x, MSG_DONTWAIT);
+		int v;
+
+		if (r != -EAGAIN || x->flags & (MSG_DONTWAIT | MSG_ERRQUEUE | (w->events == EPOLLIN ? MSG_OOB : 0)))
+			return r;
+		v = weft__io_wait(self, w);
+		if (v < 0)
+			return v;
+		if (v == WEFT__IO_BLOCK)
+			return WEFT__MARKED_LONG(self, attempt(x, 0));
+	}
+}
+
+static bool is_stream(int fd)
+{
+	int type = 0;
+	socklen_t len = sizeof type;
+
+	return weft__sys(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
+/* The first `done` of `total` bytes went; go on until all did. Returns how many did. */
+static long finish(struct weft__fiber *self, int nr, int fd, const struct iovec *iov, size_t cnt, size_t done,
+		   size_t total, int flags, struct weft__iowait *w)
+{
+	struct iovec rest[WEFT__IO_IOV];
+
+	while (done < total) {
+		struct msghdr m = { .msg_iov = rest };
+		struct xfer x = { .nr = nr, .fd = fd, .buf = &m, .flags = flags };
+		long r;
+
+		m.msg_iovlen = (size_t)weft__iov_rest(iov, cnt, done, rest);
+		w->futile = w->stuck = 0;
+		r = transfer(self, &x, w);
+		if (r <= 0)
+			break;
+		done += (size_t)r;
+	}
+	return (long)done;
+}
+
+static long do_recv(struct weft__fiber *self, const struct xfer *x, const struct iovec *iov, size_t cnt)
+{
+	struct weft__iowait w = { .fd = x->fd, .events = EPOLLIN, .socket = true };
+	size_t total;
+	long r;
+
+	if (!(x->flags & MSG_WAITALL) || x->flags & (MSG_DONTWAIT | MSG_OOB | MSG_ERRQUEUE))
+		return transfer(self, x, &w);
+	if (x->flags & MSG_PEEK)	/* more of what stays in the queue: no event tells */
+		return WEFT__MARKED_LONG(self, attempt(x, 0));
+	total = weft__iov_total(iov, cnt);
+	r = transfer(self, x, &w);
+	if (r <= 0 || (size_t)r >= total || !is_stream(x->fd))
+		return r;
+	return finish(self, SYS_recvmsg, x->fd, iov, cnt, (size_t)r, total, x->flags, &w);
+}
+
+static long do_send(struct weft__fiber *self, const struct xfer *x, const struct iovec *iov, size_t cnt)
+{
+	struct weft__iowait w = { .fd = x->fd, .events = EPOLLOUT, .socket = true };
+	size_t total = weft__iov_total(iov, cnt);
+	long r = transfer(self, x, &w);
+
+	/* only a stream takes a part; and of a non-blocking one the next part fails at once */
+	if (r <= 0 || (size_t)r >= total || x->flags & MSG_DONTWAIT)
+		return r;
+	if (!w.checked && weft__io_nonblock(x->fd) != 0)
+		return r;
+	return finish(self, SYS_sendmsg, x->fd, iov, cnt, (size_t)r, total, x->flags | MSG_NOSIGNAL, &w);
+}
+
+WEFT__REAL(recvfrom);
+WEFT__REAL(recvmsg);
+WEFT__REAL(recvmmsg);
+WEFT__REAL(sendto);
+WEFT__REAL(sendmsg);
+WEFT__REAL(sendmmsg);
+WEFT__REAL(accept4);
+WEFT__REAL(connect);
+
+static ssize_t recv_any(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	struct weft__fiber *self = weft__io_self();
+	struct xfer x = { SYS_recvfrom, fd, buf, n, flags, addr, (long)len };
+	struct iovec v = { buf, n };
+
+	if (!self)
+		return weft__real(recvfrom)(fd, buf, n, flags, addr, len);
+	return weft__io_ret(do_recv(self, &x, &v, 1));
+}
+
+WEFT__EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
+{
+	return recv_any(fd, buf, n, flags, NULL, NULL);
+}
+
+WEFT__EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t n, int flags, struct sockaddr *restrict addr,
+			      socklen_t *restrict len)
+{
+	return recv_any(fd, buf, n, flags, addr, len);
+}
+
+extern _Noreturn void __chk_fail(void);
+
+WEFT__EXPORT ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags);
+WEFT__EXPORT ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags)
+{
+	if (n > size)
+		__chk_fail();
+	return recv_any(fd, buf, n, flags, NULL, NULL);
+}
+
+WEFT__EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *addr,
+				    socklen_t *len);
+WEFT__EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *addr,
+				    socklen_t *len)
+{
+	if (n > size)
+		__chk_fail();
+	return recv_any(fd, buf, n, flags, addr, len);
+}
+
+/* A descriptor passed over a socket is a new one; its number was forgotten when it was closed. */
+WEFT__EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+{
+	struct weft__fiber *self = weft__io_self();
+	struct xfer x = { .nr = SYS_recvmsg, .fd = fd, .buf = m, .flags = flags };
+
+	if (!self)
+		return weft__real(recvmsg)(fd, m, flags);
+	return weft__io_ret(do_recv(self, &x, m->msg_iov, m->msg_iovlen));
+}
+
+static ssize_t send_any(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
+{
+	struct weft__fiber *self = weft__io_self();
+	struct xfer x = { SYS_sendto, fd, (void *)buf, n, flags, addr, (long)len };
+	struct iovec v = { (void *)buf, n };
+
+	if (!self)
+		return weft__real(sendto)(fd, buf, n, flags, addr, len);
+	return weft__io_ret(do_send(self, &x, &v, 1));
+}
+
+WEFT__EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+	return send_any(fd, buf, n, flags, NULL, 0);
+}
+WEFT__ALIAS(__send, send);
+
+WEFT__EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
+{
+	return send_any(fd, buf, n, flags, addr, len);
+}
+
+WEFT__EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	struct weft__fiber *self = weft__io_self();
+	struct xfer x = { .nr = SYS_sendmsg, .fd = fd, .buf = (void *)m, .flags = flags };
+
+	if (!self)
+		return weft__real(sendmsg)(fd, m, flags);
+	return weft__io_ret(do_send(self, &x, m->msg_iov, m->msg_iovlen));
+}
+
+/* --- several messages --- */
+
+WEFT__EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags, struct timespec *timeout)
+{
+	struct weft__fiber *self = weft__io_self();
+	struct weft__iowait w = { .fd = fd, .events = EPOLLIN, .socket = true };
+	uint64_t limit;
+	unsigned done = 0;
+	long r;
+
+	if (!self || flags & (MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB) ||
+	    (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)))
+		return weft__real(recvmmsg)(fd, vec, n, flags, timeout);
+	limit = weft__io_deadline(timeout);
+	if (timeout)
+		w.limit = limit;
+	for (;;) {
+		r = weft__sys(SYS_recvmmsg, fd, vec + done, n - done, flags | MSG_DONTWAIT, NULL);
+		if (r > 0) {
+			done += (unsigned)r;
+			w.futile = w.stuck = 0;
+			if (done >= n || flags & MSG_WAITFORONE || (timeout && weft__now() >= limit))
+				break;
+			continue;
+		}
+		if (r == -EAGAIN) {
+			r = weft__io_wait(self, &w);
+			if (r == WEFT__IO_BLOCK)
+				r = WEFT__MARKED_LONG(self, weft__sys(SYS_recvmmsg, fd, vec + done, n - done,
+								      flags, timeout));
+			else if (r == WEFT__IO_RETRY)
+				continue;
+			if (r > 0)
+				done += (unsigned)r;
+		}
+		break;
+	}
+	if (timeout)
+		*timeout = weft__io_left(limit);
+	return (int)(done ? (long)done : weft__io_ret(r));
+}
+
+WEFT__EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
+{
+	struct weft__fiber *self = weft__io_self();
+	unsigned done = 0;
+	long r;
+
+	if (!self || flags & MSG_DONTWAIT)
+		return weft__real(sendmmsg)(fd, vec, n, flags);
+	if (n > 1024)
+		n = 1024;		/* as the kernel does */
+	r = weft__sys(SYS_sendmmsg, fd, vec, n, flags | MSG_DONTWAIT);
+	if (r > 0) {
+		/* of a stream the last one may have gone in part */
+		struct msghdr *m = &vec[r - 1].msg_hdr;
+		size_t total = weft__iov_total(m->msg_iov, m->msg_iovlen);
+
+		done = (unsigned)r;
+		if (vec[r - 1].msg_len < total && weft__io_nonblock(fd) == 0) {
+			struct weft__iowait w = { .fd = fd, .events = EPOLLOUT, .socket = true };
+
+			vec[r - 1].msg_len = (unsigned)finish(self, SYS_sendmsg, fd, m->msg_iov, m->msg_iovlen,
+							      vec[r - 1].msg_len, total,
+							      flags | MSG_NOSIGNAL, &w);
+		}
+		if (done < n && weft__io_nonblock(fd) != 0)
+			return (int)done;
+	} else if (r != -EAGAIN) {
+		return (int)weft__io_ret(r);
+	}
+	for (; done < n; done++) {
+		struct msghdr *m = &vec[done].msg_hdr;
+		struct xfer x = { .nr = SYS_sendmsg, .fd = fd, .buf = m, .flags = flags };
+
+		r = do_send(self, &x, m->msg_iov, m->msg_iovlen);
+		if (r < 0)
+			return (int)(done ? (long)done : weft__io_ret(r));
+		vec[done].msg_len = (unsigned)r;
+	}
+	return (int)done;
+}
+
+/* --- connections --- */
+
+static long do_accept(struct weft__fiber *self, int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	struct weft__iowait w = { .fd = fd, .events = EPOLLIN, .socket = true };
+	int listens = 0;
+	socklen_t size = sizeof listens;
+
+	while (!weft__io_ready(fd, POLLIN)) {
+		int v;
+
+		/* what does not listen has an error to tell, now */
+		if (!listens && (weft__sys(SYS_getsockopt, fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 ||
+				 !listens))
+			break;
+		v = weft__io_wait(self, &w);
+		if (v < 0)
+			return v;
+		if (v == WEFT__IO_BLOCK)
+			return WEFT__MARKED_LONG(self, weft__sys(SYS_accept4, fd, addr, len, flags));
+	}
+	return WEFT__MARKED(self, weft__sys(SYS_accept4, fd, addr, len, flags));
+}
+
+WEFT__EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *restrict len, int flags)
+{
+	struct weft__fiber *self = weft__io_self();
+	int new;
+
+	if (self)
+		return (int)weft__io_ret(weft__fd_new(do_accept(self, fd, addr, len, flags)));
+	new = weft__real(accept4)(fd, addr, len, flags);
+	weft__fd_forget(new);
+	return new;
+}
+
+WEFT__EXPORT int accept(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+{
+	return accept4(fd, addr, len, 0);
+}
+
+/* Somewhere else: then connecting takes a round trip. */
+static bool is_far(const struct sockaddr *addr, socklen_t len)
+{
+	if (addr == NULL)
+		return false;
+	if (len >= sizeof(struct sockaddr_in) && addr->sa_family == AF_INET)
+		return ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr) >> 24 != 127;
+	if (len >= sizeof(struct sockaddr_in6) && addr->sa_family == AF_INET6)
+		return !IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)addr)->sin6_addr);
+	return false;
+}
+
+WEFT__EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	struct weft__fiber *self = weft__io_self();
+
+	if (!self)
+		return weft__real(connect)(fd, addr, len);
+	if (is_far(addr, len) && weft__io_nonblock(fd) == 0 && is_stream(fd))
+		return (int)weft__io_ret(WEFT__MARKED_LONG(self, weft__sys(SYS_connect, fd, addr, len)));
+	return (int)weft__io_ret(WEFT__MARKED(self, weft__sys(SYS_connect, fd, addr, len)));
+}
+WEFT__ALIAS(__connect, connect);

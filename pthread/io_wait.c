@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT
+ * Waiting for one descriptor, with the semantics of a blocking call: O_NONBLOCK, socket time limits, SA_RESTART.
+ */
+#undef _FORTIFY_SOURCE
+#include "pthread/io.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#define STUCK 4		/* ready, but the operation would block: so often, then let the kernel sort it out */
+
+__attribute__((noinline)) long weft__io_ret(long r)
+{
+	if (r < 0 && r >= -4095) {
+		errno = (int)-r;
+		return -1;
+	}
+	return r;
+}
+
+int weft__io_nonblock(int fd)
+{
+	long flags = weft__sys(SYS_fcntl, fd, F_GETFL);
+
+	return flags < 0 ? (int)flags : (flags & O_NONBLOCK) != 0;
+}
+
+int weft__io_ready(int fd, int events)
+{
+	struct pollfd p = { .fd = fd, .events = (short)events };
+
+	return weft__sys(SYS_poll, &p, 1, 0) > 0 ? p.revents : 0;
+}
+
+/* What decides whether and how long to wait; asked only when an operation would block. */
+static int check(struct weft__iowait *w)
+{
+	struct timeval tv = { 0, 0 };
+	socklen_t len = sizeof tv;
+	int r = weft__io_nonblock(w->fd);
+
+	if (r)
+		return r < 0 ? r : -EAGAIN;
+	w->checked = true;
+	w->deadline = WEFT__NEVER;
+	if (w->socket && weft__sys(SYS_getsockopt, w->fd, SOL_SOCKET,
+				   w->events & EPOLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO, &tv, &len) == 0 &&
+	    (tv.tv_sec || tv.tv_usec)) {
+		struct timespec ts = { tv.tv_sec, tv.tv_usec * 1000 };
+
+		w->timed = true;
+		w->deadline = weft__io_deadline(&ts);
+	}
+	if (w->limit && w->limit < w->deadline) {
+		w->timed = true;
+		w->deadline = w->limit;
+	}
+	return 0;
+}
+
+int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
+{
+	uint32_t norestart;
+	int r;
+
+	if (!w->checked) {
+		r = check(w);
+		if (r)
+			return r;
+	}
+	if (w->futile > 1) {
+		/* Either another fiber was faster, or epoll and the operation differ: an error queue that nobody
+		 * reads makes EPOLLERR permanent; a datagram socket is writable while its peer's queue is full. */
+		r = weft__io_ready(w->fd, (int)w->events);
+		if (r && (!(r & (int)w->events) || ++w->stuck > STUCK))
+			return WEFT__IO_BLOCK;
+	}
+	norestart = weft__handlers_norestart(self);
+	r = weft__netpoll_wait(w->fd, w->events, w->deadline);
+	switch (r) {
+	case 0:
+		w->futile++;
+		return WEFT__IO_RETRY;
+	case -ETIMEDOUT:
+		return -EAGAIN;
+	case -EINTR:
+		/* socket(7): with a time limit a call is never restarted */
+		return !w->timed && norestart == weft__handlers_norestart(self) ? WEFT__IO_RETRY : -EINTR;
+	case -EPERM:
+	case -ENOSYS:
+		return WEFT__IO_BLOCK;
+	default:
+		return r;
+	}
+}
+
+int weft__iov_rest(const struct iovec *iov, size_t cnt, size_t skip, struct iovec out[WEFT__IO_IOV])
+{
+	int n = 0;
+
+	for (size_t i = 0; i < cnt && n < WEFT__IO_IOV; i++) {
+		if (skip >= iov[i].iov_len) {
+			skip -= iov[i].iov_len;
+			continue;
+		}
+		out[n].iov_base = (char *)iov[i].iov_base + skip;
+		out[n].iov_len = iov[i].iov_len - skip;
+		skip = 0;
+		n++;
+	}
+	return n;
+}
+
+size_t weft__iov_total(const struct iovec *iov, size_t cnt)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < cnt; i++)
+		total += iov[i].iov_len;
+	return total;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT
+ * pthread_once.
+ *
+ * Model:     NEW -> RUNNING [-> WAITED] -> DONE; back to NEW when the routine leaves by an exception, by pthread_exit
+ *            or by cancellation. Waiters queue at the futex of the word. Bit 1 means done, as in glibc.
+ * Build:     this file needs -fexceptions, or the reset is not run.
+ * Ordering:  [ONCE-1] the end of the routine is release, seeing DONE is acquire.
+ */
+#include "pthread/once.h"
+#include "pthread/sync.h"
+
+enum { NEW = 0, RUNNING = 1, DONE = 2, WAITED = 5 };
+
+struct guard {
+	_Atomic uint32_t *word;
+	uint32_t end;			/* the word's next value */
+};
+
+/* Runs however the routine is left. */
+static void leave(struct guard *g)
+{
+	/* [ONCE-1] release; pairs with acquire in once.c:weft__once */
+	if (atomic_exchange_explicit(g->word, g->end, memory_order_release) == WAITED)
+		weft__futex_wake((const uint32_t *)g->word, INT32_MAX, WEFT__FUTEX_ALL);
+}
+
+static void run(_Atomic uint32_t *word, void (*routine)(void))
+{
+	__attribute__((cleanup(leave))) struct guard g = { word, NEW };
+
+	routine();
+	g.end = DONE;
+}
+
+static __attribute__((noinline)) void once_slow(_Atomic uint32_t *word, void (*routine)(void))
+{
+	for (;;) {
+		uint32_t state = NEW;
+
+		/* [ONCE-1] acquire: an earlier try may have been abandoned; pairs with release in once.c:leave */
+		if (atomic_compare_exchange_strong_explicit(word, &state, RUNNING,
+				memory_order_acquire, memory_order_acquire)) {
+			run(word, routine);
+			return;
+		}
+		if (state & DONE)
+			return;
+		/* relaxed: only says that somebody waits */
+		if (state == RUNNING &&
+		    !atomic_compare_exchange_strong_explicit(word, &state, WAITED,
+				memory_order_relaxed, memory_order_relaxed))
+			continue;
+		weft__futex_wait((const uint32_t *)word, WAITED, WEFT__FUTEX_ALL, WEFT__NEVER);
+	}
+}
+
+void weft__once(int *control, void (*routine)(void))
+{
+	_Atomic uint32_t *word = (_Atomic uint32_t *)control;
+
+	/* [ONCE-1] acquire; pairs with release in once.c:leave */
+	if (weft__unlikely(!(atomic_load_explicit(word, memory_order_acquire) & DONE)))
+		once_slow(word, routine);
+}
+
+WEFT__EXPORT int pthread_once(pthread_once_t *control, void (*routine)(void))
+{
+	weft__once(control, routine);
+	return 0;
+}
+
+WEFT__ALIAS(__pthread_once, pthread_once);

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT
+ * The rare kinds of mutex: process-shared, robust, with a priority ceiling.
+ *
+ * Shared:    glibc's, from one process to the next the protocol must be the same.
+ * Robust:    private ones are ours: glibc relies on the kernel walking the list of a dying kernel thread, and a fiber
+ *            dies without one. The encoding is the kernel's: owner's tid, WAITERS, OWNER_DIED. The fiber keeps the list, from
+ *            fiber->slot; weft__robust_exit walks it.
+ * Ceiling:   private ones are ours: the ceiling stays in the high bits, where pthread_mutex_getprioceiling looks, the low ones
+ *            are FREE, HELD, CONTENDED as in mutex.c. The owner's priority is not raised: glibc would ask the kernel to
+ *            raise that of the worker, which carries others too.
+ * Inherit:   private ones are ordinary mutexes (mutex.c): there is no kernel owner whose priority could be lent.
+ * Ordering:  [PTM-2] taking the word is acquire, giving it back is release.
+ */
+#include <limits.h>
+
+#include "pthread/sync.h"
+
+WEFT__REAL(pthread_mutex_lock);
+WEFT__REAL(pthread_mutex_trylock);
+WEFT__REAL(pthread_mutex_clocklock);
+WEFT__REAL(pthread_mutex_unlock);
+WEFT__REAL(pthread_mutex_consistent);
+
+#define TID_MASK 0x3fffffffu
+#define WAITERS 0x80000000u
+#define OWNER_DIED 0x40000000u
+
+/* Values of the owner word of a robust mutex, glibc's. */
+#define INCONSISTENT ((uint32_t)INT_MAX)
+#define NOTRECOVERABLE ((uint32_t)INT_MAX - 1)
+
+#define CEILING 0xfff80000u	/* of the lock word */
+enum { FREE, HELD, CONTENDED };
+
+static int lock_shared(pthread_mutex_t *mutex, bool try, clockid_t clock, const struct timespec *ts)
+{
+	struct weft__fiber *self;
+	int err = weft__real(pthread_mutex_trylock)(mutex);
+
+	if (try || err != EBUSY)
+		return err;
+	self = weft__block_enter();
+	if (ts)
+		err = weft__real(pthread_mutex_clocklock)(mutex, clock, ts);
+	else
+		err = weft__real(pthread_mutex_lock)(mutex);
+	weft__block_exit(self);
+	return err;
+}
+
+/* Wait until the word is no longer `word`. */
+static int wait(struct weft__mutex *m, uint32_t word, clockid_t clock, const struct timespec *ts)
+{
+	uint64_t deadline = WEFT__NEVER;
+
+	if (ts) {
+		if (!weft__time_ok(ts))
+			return EINVAL;
+		deadline = weft__deadline(clock, ts);
+	}
+	if (weft__futex_wait((const uint32_t *)&m->lock, word, WEFT__FUTEX_ALL, deadline) == -ETIMEDOUT)
+		return ETIMEDOUT;
+	return 0;
+}
+
+/* --- robust --- */
+
+static void list_add(struct weft__mutex *m, struct weft__fiber *self)
+{
+	struct weft__mutex_link *first = self->slot[WEFT__SLOT_ROBUST];
+
+	m->link.prev = NULL;
+	m->link.next = first;
+	if (first)
+		first->prev = &m->link;
+	self->slot[WEFT__SLOT_ROBUST] = &m->link;
+}
+
+static void list_del(struct weft__mutex *m, struct weft__fiber *self)
+{
+	if (m->link.prev)
+		m->link.prev->next = m->link.next;
+	else
+		self->slot[WEFT__SLOT_ROBUST] = m->link.next;
+	if (m->link.next)
+		m->link.next->prev = m->link.prev;
+	m->link.prev = m->link.next = NULL;
+}
+
+/* Give the word `to`, wake one waiter if there may be any, or all. */
+static void give_robust(struct weft__mutex *m, uint32_t to, int wake)
+{
+	/* [PTM-2] release; pairs with acquire in robust.c:lock_robust */
+	uint32_t old = atomic_exchange_explicit(&m->lock, to, memory_order_release);
+
+	if (old & WAITERS)
+		weft__futex_wake((const uint32_t *)&m->lock, wake, WEFT__FUTEX_ALL);
+}
+
+static int lock_robust(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts)
+{
+	struct weft__fiber *self = weft__self();
+	uint32_t waiters = 0, word;
+	int err;
+
+	/* relaxed: the exchange below decides */
+	word = atomic_load_explicit(&m->lock, memory_order_relaxed);
+	if ((word & TID_MASK) == self->tid) {
+		if ((m->kind & WEFT__MTX_TYPE) == WEFT__MTX_RECURSIVE) {
+			if (m->count == UINT32_MAX)
+				return EAGAIN;
+			m->count++;
+			return 0;
+		}
+		if (try)
+			return EBUSY;
+		if ((m->kind & WEFT__MTX_TYPE) == WEFT__MTX_ERRORCHECK)
+			return EDEADLK;
+	}
+	for (;;) {
+		if (!(word & TID_MASK)) {
+			/* [PTM-2] acquire; pairs with release in robust.c:give_robust */
+			if (!atomic_compare_exchange_strong_explicit(&m->lock, &word,
+					self->tid | waiters | (word & WAITERS),
+					memory_order_acquire, memory_order_relaxed))
+				continue;
+			break;
+		}
+		if (try)
+			return EBUSY;
+		/* relaxed: only adds the bit */
+		if (!(word & WAITERS) &&
+		    !atomic_compare_exchange_strong_explicit(&m->lock, &word, word | WAITERS,
+				memory_order_relaxed, memory_order_relaxed))
+			continue;
+		err = wait(m, word | WAITERS, clock, ts);
+		if (err)
+			return err;
+		waiters = WAITERS;	/* there may be more of us */
+		word = atomic_load_explicit(&m->lock, memory_order_relaxed);
+	}
+	if (weft__mutex_owner(m) == NOTRECOVERABLE) {
+		give_robust(m, 0, INT_MAX);
+		return ENOTRECOVERABLE;
+	}
+	self->locks_held++;
+	m->count = 1;
+	list_add(m, self);
+	if (word & OWNER_DIED) {
+		weft__mutex_hold(m, WEFT__HELD_BY(INCONSISTENT));
+		return EOWNERDEAD;
+	}
+	weft__mutex_hold(m, WEFT__HELD_BY(self->tid));
+	return 0;
+}
+
+static int unlock_robust(struct weft__mutex *m)
+{
+	struct weft__fiber *self = weft__self();
+	/* relaxed: equal to the caller's tid only if the caller wrote it */
+	uint32_t word = atomic_load_explicit(&m->lock, memory_order_relaxed);
+	bool lost = weft__mutex_owner(m) == INCONSISTENT;
+
+	if ((word & TID_MASK) != self->tid)
+		return EPERM;
+	if ((m->kind & WEFT__MTX_TYPE) == WEFT__MTX_RECURSIVE && --m->count)
+		return 0;
+	list_del(m, self);
+	weft__mutex_hold(m, lost ? NOTRECOVERABLE : 0);
+	give_robust(m, 0, lost ? INT_MAX : 1);
+	weft__locks_drop(self);
+	return 0;
+}
+
+void weft__robust_exit(struct weft__fiber *self)
+{
+	struct weft__mutex_link *l;
+
+	while ((l = self->slot[WEFT__SLOT_ROBUST]) != NULL) {
+		struct weft__mutex *m = (struct weft__mutex *)
+			((char *)l - offsetof(struct weft__mutex, link));
+
+		list_del(m, self);
+		weft__mutex_hold(m, 0);
+		give_robust(m, OWNER_DIED, 1);
+		weft__locks_drop(self);
+	}
+}
+
+WEFT__EXPORT int pthread_mutex_consistent(pthread_mutex_t *mutex)
+{
+	struct weft__mutex *m = (struct weft__mutex *)mutex;
+
+	if (m->kind & WEFT__MTX_PSHARED)
+		return weft__real(pthread_mutex_consistent)(mutex);
+	if (!(m->kind & WEFT__MTX_ROBUST) || weft__mutex_owner(m) != INCONSISTENT)
+		return EINVAL;
+	weft__mutex_hold(m, WEFT__HELD_BY(weft__self()->tid));
+	return 0;
+}
+
+/* --- ceiling --- */
+
+static int lock_ceiling(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts)
+{
+	struct weft__fiber *self = weft__self();
+	uint32_t type = m->kind & WEFT__MTX_TYPE, take = HELD, word;
+	int err;
+
+	if (weft__mutex_owner(m) == self->tid) {
+		if (type == WEFT__MTX_RECURSIVE) {
+			if (m->count == UINT32_MAX)
+				return EAGAIN;
+			m->count++;
+			return 0;
+		}
+		if (type == WEFT__MTX_ERRORCHECK && !try)
+			return EDEADLK;
+	}
+	/* relaxed: the exchange below decides */
+	word = atomic_load_explicit(&m->lock, memory_order_relaxed);
+	for (;;) {
+		uint32_t ceiling = word & CEILING;
+
+		if ((word & ~CEILING) == FREE) {
+			/* [PTM-2] acquire; pairs with release in robust.c:unlock_ceiling */
+			if (!atomic_compare_exchange_strong_explicit(&m->lock, &word, ceiling | take,
+					memory_order_acquire, memory_order_relaxed))
+				continue;
+			break;
+		}
+		if (try)
+			return EBUSY;
+		/* relaxed: only says that somebody waits */
+		if ((word & ~CEILING) == HELD &&
+		    !atomic_compare_exchange_strong_explicit(&m->lock, &word, ceiling | CONTENDED,
+				memory_order_relaxed, memory_order_relaxed))
+			continue;
+		err = wait(m, ceiling | CONTENDED, clock, ts);
+		if (err)
+			return err;
+		take = CONTENDED;
+		word = atomic_load_explicit(&m->lock, memory_order_relaxed);
+	}
+	self->locks_held++;
+	m->count = 1;
+	weft__mutex_hold(m, WEFT__HELD_BY(self->tid));
+	return 0;
+}
+
+static int unlock_ceiling(struct weft__mutex *m)
+{
+	struct weft__fiber *self = weft__self();
+	uint32_t type = m->kind & WEFT__MTX_TYPE;
+
+	if (type != 0 && type != WEFT__MTX_ADAPTIVE && weft__mutex_owner(m) != self->tid)
+		return EPERM;
+	if (type == WEFT__MTX_RECURSIVE && --m->count)
+		return 0;
+	weft__mutex_hold(m, 0);
+	/* [PTM-2] release; pairs with acquire in robust.c:lock_ceiling */
+	if ((atomic_fetch_and_explicit(&m->lock, CEILING, memory_order_release) & ~CEILING) == CONTENDED)
+		weft__futex_wake((const uint32_t *)&m->lock, 1, WEFT__FUTEX_ALL);
+	weft__locks_drop(self);
+	return 0;
+}
+
+int weft__ptm_lock_rare(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts)
+{
+	if (m->kind & WEFT__MTX_PSHARED)
+		return lock_shared((pthread_mutex_t *)m, try, clock, ts);
+	if (m->kind & WEFT__MTX_ROBUST)
+		return lock_robust(m, try, clock, ts);
+	if (m->kind & WEFT__MTX_PROTECT)
+		return lock_ceiling(m, try, clock, ts);
+	return EINVAL;		/* destroyed, or never a mutex */
+}
+
+int weft__ptm_unlock_rare(struct weft__mutex *m)
+{
+	if (m->kind & WEFT__MTX_PSHARED)
+		return weft__real(pthread_mutex_unlock)((pthread_mutex_t *)m);
+	if (m->kind & WEFT__MTX_ROBUST)
+		return unlock_robust(m);
+	if (m->kind & WEFT__MTX_PROTECT)
+		return unlock_ceiling(m);
+	return EINVAL;
+}

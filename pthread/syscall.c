@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT
+ * syscall(2): what language runtimes call by number.
+ *
+ * Model:     private futexes are the runtime's own, or their waiters would stall workers; whatever makes or closes a
+ *            descriptor keeps the books (io.h); the rest goes to the kernel, between marks if it may wait.
+ * Callers:   our own code, linked into the same library, reaches this function too: it is told by its address and gets
+ *            the kernel.
+ */
+#undef _FORTIFY_SOURCE
+#include "pthread/io.h"
+
+#include <linux/futex.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+
+/* --- futex --- */
+
+static bool valid(const struct timespec *ts)
+{
+	return !ts || (ts->tv_sec >= 0 && ts->tv_nsec >= 0 && ts->tv_nsec <= 999999999);
+}
+
+static long futex_wait(uint32_t *addr, uint32_t expect, uint32_t bits, uint64_t deadline)
+{
+	struct weft__fiber *self = weft__self();
+
+	for (;;) {
+		uint32_t norestart = weft__handlers_norestart(self);
+		int r = weft__futex_wait(addr, expect, bits, deadline);
+
+		/* the kernel restarts the untimed form after an SA_RESTART handler */
+		if (r != -EINTR || deadline != WEFT__NEVER || norestart != weft__handlers_norestart(self))
+			return r;
+	}
+}
+
+/* FUTEX_WAKE_OP: change *addr2, wake waiters of addr, and those of addr2 if its old value compares. */
+static long wake_op(uint32_t *addr, int n, uint32_t *addr2, int n2, uint32_t code)
+{
+	_Atomic uint32_t *word = (_Atomic uint32_t *)addr2;
+	int arg = (int)(code << 8) >> 20, cmp = (int)(code << 20) >> 20;
+	uint32_t op = code >> 28, how = code >> 24 & 15;
+	uint32_t old;
+	int now, r;
+	bool hit;
+
+	if (op & FUTEX_OP_OPARG_SHIFT)
+		arg = 1 << (arg & 31);
+	/* [FUTEXOP-1] acq_rel; pairs with acq_rel here, in other threads: as strong as the kernel's */
+	switch (op & 7) {
+	case FUTEX_OP_SET:
+		old = atomic_exchange_explicit(word, (uint32_t)arg, memory_order_acq_rel);
+		break;
+	case FUTEX_OP_ADD:
+		old = atomic_fetch_add_explicit(word, (uint32_t)arg, memory_order_acq_rel);
+		break;
+	case FUTEX_OP_OR:
+		old = atomic_fetch_or_explicit(word, (uint32_t)arg, memory_order_acq_rel);
+		break;
+	/* [FUTEXOP-1] acq_rel; pairs with acq_rel above */
+	case FUTEX_OP_ANDN:
+		old = atomic_fetch_and_explicit(word, ~(uint32_t)arg, memory_order_acq_rel);
+		break;
+	case FUTEX_OP_XOR:
+		old = atomic_fetch_xor_explicit(word, (uint32_t)arg, memory_order_acq_rel);
+		break;
+	default:
+		return -ENOSYS;
+	}
+	now = (int)old;
+	switch (how) {
+	case FUTEX_OP_CMP_EQ:
+		hit = now == cmp;
+		break;
+	case FUTEX_OP_CMP_NE:
+		hit = now != cmp;
+		break;
+	case FUTEX_OP_CMP_LT:
+		hit = now < cmp;
+		break;
+	case FUTEX_OP_CMP_GE:
+		hit = now >= cmp;
+		break;
+	case FUTEX_OP_CMP_LE:
+		hit = now <= cmp;
+		break;
+	case FUTEX_OP_CMP_GT:
+		hit = now > cmp;
+		break;
+	default:
+		return -ENOSYS;
+	}
+	r = weft__futex_wake(addr, n, WEFT__FUTEX_ALL);
+	if (hit)
+		r += weft__futex_wake(addr2, n2, WEFT__FUTEX_ALL);
+	return r;
+}
+
+/* The kernel takes 0 as 1 here. */
+static int at_least_one(long n)
+{
+	return (int)n < 1 ? 1 : (int)n;
+}
+
+/* A private operation. -EOPNOTSUPP: not one of ours. */
+static long futex(const long a[6])
+{
+	uint32_t *addr = (uint32_t *)a[0], *addr2 = (uint32_t *)a[4];
+	int op = (int)a[1], cmd = op & FUTEX_CMD_MASK;
+	const struct timespec *ts = (const struct timespec *)a[3];
+	uint32_t val = (uint32_t)a[2], val3 = (uint32_t)a[5];
+	bool real = op & FUTEX_CLOCK_REALTIME;
+
+	if (cmd > FUTEX_WAKE_BITSET || cmd == FUTEX_FD || (cmd >= FUTEX_LOCK_PI && cmd <= FUTEX_TRYLOCK_PI))
+		return -EOPNOTSUPP;
+	if (real && cmd != FUTEX_WAIT_BITSET)
+		return -ENOSYS;
+	if ((uintptr_t)addr & 3 || (cmd >= FUTEX_REQUEUE && cmd <= FUTEX_WAKE_OP && (uintptr_t)addr2 & 3))
+		return -EINVAL;
+	if ((uintptr_t)addr < 4096)
+		return -EFAULT;
+	switch (cmd) {
+	case FUTEX_WAIT:
+		if (!valid(ts))
+			return -EINVAL;
+		return futex_wait(addr, val, WEFT__FUTEX_ALL, weft__io_deadline(ts));
+	case FUTEX_WAIT_BITSET:
+		if (!valid(ts) || val3 == 0)
+			return -EINVAL;
+		return futex_wait(addr, val, val3,
+				  ts ? weft__deadline(real ? CLOCK_REALTIME : CLOCK_MONOTONIC, ts) : WEFT__NEVER);
+	case FUTEX_WAKE:
+		return weft__futex_wake(addr, at_least_one(a[2]), WEFT__FUTEX_ALL);
+	case FUTEX_WAKE_BITSET:
+		return val3 ? weft__futex_wake(addr, at_least_one(a[2]), val3) : -EINVAL;
+	case FUTEX_REQUEUE:
+	case FUTEX_CMP_REQUEUE:
+		if ((int)a[2] < 0 || (int)a[3] < 0)
+			return -EINVAL;
+		return weft__futex_requeue(addr, (int)a[2], (int)a[3], addr2, cmd == FUTEX_CMP_REQUEUE, val3);
+	default:
+		return wake_op(addr, at_least_one(a[2]), addr2, at_least_one(a[3]), val3);
+	}
+}
+
+static bool futex_waits(int op)
+{
+	int cmd = op & FUTEX_CMD_MASK;
+
+	return cmd == FUTEX_WAIT || cmd == FUTEX_WAIT_BITSET || cmd == FUTEX_LOCK_PI || cmd == FUTEX_LOCK_PI2 ||
+	       cmd == FUTEX_WAIT_REQUEUE_PI;
+}
+
+/* --- the rest --- */
+
+static long kernel(long nr, const long a[6])
+{
+	return weft__arch_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/* What makes descriptors; those that come in pairs by a pointer in argument `pair`, 1-based. */
+static bool makes_fd(long nr, int *pair)
+{
+	*pair = 0;
+	switch (nr) {
+	case SYS_pipe:
+	case SYS_pipe2:
+		*pair = 1;
+		return true;
+	case SYS_socketpair:
+		*pair = 4;
+		return true;
+	case SYS_open:
+	case SYS_openat:
+	case SYS_openat2:
+	case SYS_creat:
+	case SYS_open_by_handle_at:
+	case SYS_socket:
+	case SYS_accept:
+	case SYS_accept4:
+	case SYS_dup:
+	case SYS_eventfd:
+	case SYS_eventfd2:
+	case SYS_epoll_create:
+	case SYS_epoll_create1:
+	case SYS_timerfd_create:
+	case SYS_signalfd:
+	case SYS_signalfd4:
+	case SYS_inotify_init:
+	case SYS_inotify_init1:
+	case SYS_memfd_create:
+	case SYS_pidfd_open:
+	case SYS_pidfd_getfd:
+	case SYS_perf_event_open:
+	case SYS_io_uring_setup:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What neither waits nor may meet our book-keeping: it ends or copies the caller, or is called often. */
+static bool direct(long nr)
+{
+	switch (nr) {
+	case SYS_exit:
+	case SYS_exit_group:
+	case SYS_rt_sigreturn:
+	case SYS_clone:
+	case SYS_clone3:
+	case SYS_fork:
+	case SYS_vfork:
+	case SYS_execve:
+	case SYS_execveat:
+	case SYS_gettid:
+	case SYS_getpid:
+	case SYS_getcpu:
+	case SYS_tgkill:
+	case SYS_membarrier:
+	case SYS_rseq:
+	case SYS_arch_prctl:
+	case SYS_set_robust_list:
+	case SYS_set_tid_address:
+	case SYS_rt_sigprocmask:
+	case SYS_clock_gettime:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static long dispatch(struct weft__fiber *self, long nr, const long a[6])
+{
+	int pair;
+	long r;
+
+	switch (nr) {
+	case SYS_close:
+		return weft__fd_close(self, (int)a[0]);
+	case SYS_dup2:
+		if (a[0] == a[1])
+			return kernel(nr, a);
+		return weft__fd_dup3((int)a[0], (int)a[1], 0);
+	case SYS_dup3:
+		return weft__fd_dup3((int)a[0], (int)a[1], (int)a[2]);
+	case SYS_close_range:
+		return weft__fd_close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
+	case SYS_sched_yield:
+		if (!self)
+			return kernel(nr, a);
+		weft__yield();
+		return 0;
+	case SYS_fcntl:
+		if (a[1] == F_SETFL)
+			weft__fd_forget((int)a[0]);
+		r = self ? WEFT__MARKED(self, kernel(nr, a)) : kernel(nr, a);
+		return a[1] == F_DUPFD || a[1] == F_DUPFD_CLOEXEC ? weft__fd_new(r) : r;
+	case SYS_futex:
+		if (self && futex_waits((int)a[1]))
+			return WEFT__MARKED_LONG(self, kernel(nr, a));
+		return kernel(nr, a);
+	case SYS_futex_waitv:
+		return self ? WEFT__MARKED_LONG(self, kernel(nr, a)) : kernel(nr, a);
+	}
+	r = self ? WEFT__MARKED(self, kernel(nr, a)) : kernel(nr, a);
+	if (r >= 0 && makes_fd(nr, &pair)) {
+		if (pair) {
+			const int *fds = (const int *)a[pair - 1];
+
+			weft__fd_forget(fds[0]);
+			weft__fd_forget(fds[1]);
+		} else {
+			weft__fd_forget((int)r);
+		}
+	}
+	return r;
+}
+
+/* The linker's: where this library's code begins and ends. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char etext[] __attribute__((visibility("hidden")));
+
+WEFT__EXPORT long syscall(long nr, ...)
+{
+	const char *caller = __builtin_return_address(0);
+	long a[6], r;
+	va_list ap;
+
+	va_start(ap, nr);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	if (direct(nr) || (caller >= __ehdr_start && caller < etext) ||
+	    (weft__netpoll_fd() < 0 && !weft__fd_any()))
+		return weft__io_ret(kernel(nr, a));
+	/* with preemption disabled the caller is our own code in another guise, or a handler on top of it */
+	if (nr == SYS_futex && a[1] & FUTEX_PRIVATE_FLAG && weft__netpoll_fd() >= 0 &&
+	    weft__self()->nopreempt == 0) {
+		r = futex(a);
+		if (r != -EOPNOTSUPP)
+			return weft__io_ret(r);
+	}
+	return weft__io_ret(dispatch(weft__io_self(), nr, a));
+}

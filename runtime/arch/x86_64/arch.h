@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT
+ * x86-64: the switch, the first frame of a fiber, the thread pointer, the signal frame.
+ *
+ * Switch:    inline, so that the compiler saves only what the caller keeps in registers and the pair
+ *            of call and ret around it stays balanced: what a switch costs is the mispredicted ret (8 to 16 ns
+ *            against 2). The resume address is stored beside the stack pointer and reached by an
+ *            indirect jump, which the branch target buffer predicts. Nothing is pushed, so the compiler's CFI is valid
+ *            at the resume label and a parked fiber can be unwound from (pc, sp, bp).
+ * Kept:      rsp, rbp by hand; rbx, r12-r15 by the clobber list; MXCSR and x87 control bits by comparison, since
+ *            loading MXCSR costs 50 ns and more, and its sticky status bits differ all the time.
+ * Not kept:  vector registers, x87 stack, status bits: caller-saved in the ABI.
+ */
+#ifndef WEFT_ARCH_X86_64_H
+#define WEFT_ARCH_X86_64_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+struct weft__ctx {
+	void *sp;			/* offset 0 */
+	void *bp;			/* offset 8 */
+	void *pc;			/* offset 16 */
+	void *tls;			/* FS base */
+	uint32_t mxcsr;
+	uint16_t fpucw;
+};
+
+#define WEFT__MXCSR_CONTROL 0xffc0u	/* masks, rounding, FTZ, DAZ; not the six status bits */
+
+extern bool weft__arch_fsgsbase;	/* wrfsbase may be used (AT_HWCAP2 bit 1) */
+void weft__arch_init(bool force_syscall);
+void weft__arch_set_tls_syscall(void *tp);
+
+_Static_assert(offsetof(struct weft__ctx, sp) == 0, "used by the assembly below");
+_Static_assert(offsetof(struct weft__ctx, bp) == 8, "used by the assembly below");
+_Static_assert(offsetof(struct weft__ctx, pc) == 16, "used by the assembly below");
+
+static inline void *weft__arch_tls(void)
+{
+	void *tp;
+	__asm__ volatile("movq %%fs:0, %0" : "=r"(tp));	/* glibc keeps a self pointer there */
+	return tp;
+}
+
+static inline void weft__arch_set_tls(void *tp)
+{
+	if (__builtin_expect(weft__arch_fsgsbase, 1))
+		__asm__ volatile("wrfsbase %0" : : "r"(tp) : "memory");
+	else
+		weft__arch_set_tls_syscall(tp);
+}
+
+static inline void weft__arch_pause(void)
+{
+	__builtin_ia32_pause();
+}
+
+/* Continue in `to`. Set the thread pointer before, if it has to change: between the two, a signal handler finds
+ * the new thread pointer on the old stack, and since both sides have preemption disabled it does nothing. */
+static inline __attribute__((always_inline)) void weft__arch_switch(struct weft__ctx *from,
+								     struct weft__ctx *to)
+{
+	__asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(from->mxcsr), "=m"(from->fpucw));
+	if (__builtin_expect(((from->mxcsr ^ to->mxcsr) & WEFT__MXCSR_CONTROL) |
+			     (uint32_t)(from->fpucw ^ to->fpucw), 0))
+		__asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(to->mxcsr), "m"(to->fpucw));
+	__asm__ volatile(
+		"movq %%rsp, 0(%%rdi)\n\t"
+		"movq %%rbp, 8(%%rdi)\n\t"
+		"leaq 1f(%%rip), %%rax\n\t"
+		"movq %%rax, 16(%%rdi)\n\t"
+		"movq 0(%%rsi), %%rsp\n\t"
+		"movq 8(%%rsi), %%rbp\n\t"
+		"jmpq *16(%%rsi)\n"
+		"1:\tendbr64\n\t"
+		: "+D"(from), "+S"(to)
+		:
+		: "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+		  "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+		  "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+}
+
+/* Make `ctx` start fn() on the stack that ends at `top`. fn must not return: its return address is 0, which also
+ * ends every backtrace. The floating-point control is the caller's. */
+static inline void weft__arch_make(struct weft__ctx *ctx, void *top, void (*fn)(void))
+{
+	uintptr_t sp = ((uintptr_t)top & ~(uintptr_t)15) - 16;
+
+	((void **)sp)[0] = NULL;
+	((void **)sp)[1] = NULL;
+	ctx->sp = (void *)(sp + 8);	/* as after a call: 16-byte aligned plus 8; [sp] == 0 */
+	ctx->bp = NULL;
+	ctx->pc = (void *)fn;
+	__asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(ctx->mxcsr), "=m"(ctx->fpucw));
+}
+
+static inline uintptr_t weft__arch_frame_pc(const void *uc)
+{
+	return (uintptr_t)((const ucontext_t *)uc)->uc_mcontext.gregs[REG_RIP];
+}
+
+static inline uintptr_t weft__arch_frame_sp(const void *uc)
+{
+	return (uintptr_t)((const ucontext_t *)uc)->uc_mcontext.gregs[REG_RSP];
+}
+
+/* The kernel, with nothing between: a result of -4095 .. -1 is -errno. For code that must not meet the shim's wrappers,
+ * libc's cancellation points or errno. */
+static inline long weft__arch_syscall(long nr, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long ret;
+
+	__asm__ volatile("syscall"
+		: "=a"(ret)
+		: "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+		: "rcx", "r11", "memory", "cc");
+	return ret;
+}
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT
+ * The fiber: what everything in the runtime hangs on.
+ *
+ * Model:     a struct weft__fiber stands for whatever may wait: a fiber, the main thread before
+ *            and after the runtime starts, a foreign kernel thread, and a worker's own
+ *            scheduling context. So weft__self() is never NULL and all synchronisation
+ *            code has one path.
+ * Lifetime:  the structs are type-stable: the memory of one is reused only for another, and
+ *            `wait` carries a sequence number, so a late waker finds out harmlessly.
+ * Preemption: `nopreempt` lives here, in the fiber, and not in the worker: code that reads
+ *            "my worker", is preempted and resumes elsewhere would hold a stale one. While
+ *            nopreempt > 0 the fiber stays on its worker unless it parks by its own will, and
+ *            program signal handlers are deferred.
+ */
+#ifndef WEFT_RUNTIME_FIBER_H
+#define WEFT_RUNTIME_FIBER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/arch/arch.h"
+#include "runtime/lock.h"
+#include "weft/sched.h"
+
+#define WEFT__NEVER UINT64_MAX
+#define weft__likely(x) __builtin_expect(!!(x), 1)
+#define weft__unlikely(x) __builtin_expect(!!(x), 0)
+
+struct weft__worker;
+struct weft__vp;
+struct weft__stack;
+
+enum weft__kind {
+	WEFT__FIBER,		/* runs on VPs */
+	WEFT__MAIN,		/* the process's first thread: a thread until the runtime starts, then a fiber */
+	WEFT__FOREIGN,		/* a kernel thread that weft did not make: waits in the kernel */
+	WEFT__SCHED,		/* a worker's own context: idles and hands over; never waits */
+};
+
+enum weft__flag {
+	WEFT__F_SHARED_TLS = 1,	/* borrows the worker's TLS */
+	WEFT__F_USER_STACK = 2,
+	WEFT__F_NO_SIGNAL = 4,	/* never preempted by signal: shared TLS or too small a stack */
+	WEFT__F_TLS_MADE = 8,	/* tcb is initialised; survives pooling */
+};
+
+/* States of `wait`, its low byte. The rest is the sequence number of the wait.
+ * Who may change it: IDLE -> ARMED the fiber itself; ARMED -> PARKED whoever switched away from it,
+ * once its registers are saved; ARMED/PARKED -> 0x10 | reason the one waker that wins the exchange. The winner
+ * of PARKED owns the fiber and must enqueue it. */
+enum {
+	WEFT__W_IDLE = 0,	/* not waiting; runs, or is in a run queue */
+	WEFT__W_ARMED = 1,	/* wakers may claim it, it still runs on its stack */
+	WEFT__W_PARKED = 2,	/* registers saved, in no run queue */
+	WEFT__W_KERNEL = 3,	/* a foreign thread (or main, before the start) that sleeps in futex(2) on this word */
+	WEFT__W_CLAIMED = 0x10,	/* | enum weft__reason */
+	WEFT__W_MASK = 0xff,
+	WEFT__W_SEQ = 0x100,
+};
+
+enum weft__reason {
+	WEFT__WOKEN = 1,
+	WEFT__TIMEDOUT,
+	WEFT__INTERRUPTED,	/* a program signal handler ran, or will run before the wait returns */
+};
+
+struct weft__fiber {
+	struct weft__ctx ctx;		/* saved registers; owner: who holds the fiber */
+	struct weft__worker *worker;	/* the carrying worker; read by the fiber with preemption disabled */
+	uint32_t nopreempt;		/* the fiber only (and the handler on top of it) */
+	uint32_t preempt_pending;	/* set by the handler that was refused; the fiber clears it */
+	uint32_t locks_held;		/* pthread mutexes held: preemption is put off for a bounded time */
+	uint32_t tid;			/* never changes; who owns a mutex, what libc believes the tid is */
+	_Atomic uint64_t wait;		/* sequence << 8 | state, see above */
+	struct weft_sched_node node;	/* owner: the run queue it is in */
+	struct weft__fiber *next;	/* inject list, pools: their owner */
+	uint64_t sigmask;		/* the program's mask for this fiber; the fiber only */
+
+	enum weft__kind kind;
+	uint32_t flags;			/* enum weft__flag; constant while the fiber lives */
+	void *tcb;			/* glibc thread control block = pthread_t; NULL with shared TLS */
+	struct weft__stack *stack;	/* where it came from (stack.c); NULL: not ours */
+	void *stack_lo;			/* usable stack: lowest address, */
+	size_t stack_size;		/* bytes, */
+	size_t guard_size;		/* and the guard below it */
+	void *(*fn)(void *);
+	void *arg;
+	void *result;
+	_Atomic uintptr_t join;		/* enum weft__join, or the joiner; fiber.c */
+	uint64_t joiner_ticket;		/* the joiner's, before it stores itself in join */
+
+	/* timer.c; guarded by the lock of timer_vp's heap */
+	uint64_t deadline;
+	uint32_t timer_index;		/* 1 + place in the heap; 0 = in none */
+	struct weft__timers *timers;
+
+	uint32_t pingpong;		/* wake-ups in a row after which this fiber waited at once; sched.c */
+	uint32_t handlers;		/* program signal handlers that ran here, */
+	uint32_t handlers_norestart;	/* and those of them without SA_RESTART */
+	uint32_t id;
+	char name[16];
+
+	/* the shim's; the runtime only zeroes them when the fiber starts */
+	void *slot[8];			/* enum weft__slot in pthread/shim.h */
+	void (*on_exit)(struct weft__fiber *);	/* run on the fiber before it ends, NULL = nothing */
+
+};
+
+extern __thread struct weft__fiber *weft__tls_self
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+struct weft__fiber *weft__self_attach(void);	/* foreign.c: make one for a foreign thread */
+
+/* The caller; never NULL. Usable in signal handlers once attached. */
+static inline struct weft__fiber *weft__self(void)
+{
+	struct weft__fiber *f = weft__tls_self;
+	return weft__likely(f) ? f : weft__self_attach();
+}
+
+/* Keep the calling fiber on its worker, its signal handlers deferred. Nests. */
+static inline void weft__preempt_disable(struct weft__fiber *self)
+{
+	self->nopreempt++;
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+void weft__preempt_pending(struct weft__fiber *self);	/* preempt point: take what was refused */
+
+static inline void weft__preempt_enable(struct weft__fiber *self)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	if (--self->nopreempt == 0 && weft__unlikely(self->preempt_pending))
+		weft__preempt_pending(self);
+}
+
+/* The caller is a fiber of a running runtime: it parks. Everybody else waits in the kernel. */
+bool weft__is_fiber(const struct weft__fiber *self);
+
+/* How many of the program's signal handlers ran on this fiber: unchanged over a system call = an EINTR was ours. */
+uint32_t weft__handlers_run(const struct weft__fiber *self);
+/* The same, counting only handlers that were installed without SA_RESTART. */
+uint32_t weft__handlers_norestart(const struct weft__fiber *self);
+
+/* --- life (fiber.c) --- */
+
+struct weft__spawn {
+	void *(*fn)(void *);
+	void *arg;
+	size_t stack_size;		/* 0 = default */
+	size_t guard_size;
+	void *stack_addr;		/* lowest byte of a user-provided stack, or NULL */
+	bool shared_tls;
+	bool detached;
+	int prio;
+	uint64_t sigmask;
+	const char *name;
+	void (*on_exit)(struct weft__fiber *);
+	void (*prepare)(struct weft__fiber *, void *);	/* runs before it is enqueued; may be NULL */
+	void *prepare_arg;
+};
+
+/* Create a fiber and make it runnable. 0, -EAGAIN, -EINVAL. Any context that is not a handler. */
+int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s);
+
+/* Wait for the end. deadline: CLOCK_MONOTONIC ns, WEFT__NEVER, or 0 to try only.
+ * 0, -EDEADLK, -EINVAL, -EBUSY (tried), -ETIMEDOUT. On 0 the fiber is freed. */
+int weft__join(struct weft__fiber *f, void **result, uint64_t deadline);
+int weft__detach(struct weft__fiber *f);
+
+/* End the calling fiber; runs on_exit first. For main: the process goes on until the last fiber ends. */
+_Noreturn void weft__exit(void *result);
+
+/* The fiber that a pthread_t names, or NULL if it is a thread of glibc's. */
+struct weft__fiber *weft__fiber_of(const void *pthread_handle);
+bool weft__is_detached(const struct weft__fiber *f);
+/* The pthread_t of a fiber. */
+void *weft__handle(const struct weft__fiber *f);
+/* Usable stack of a fiber: lowest address and size (without the guard). */
+void weft__stack_bounds(const struct weft__fiber *f, void **lo, size_t *size, size_t *guard);
+
+/* Move the caller behind the other runnable fibers of its VP. No effect in a foreign thread (kernel's sched_yield). */
+void weft__yield(void);
+
+/* CLOCK_MONOTONIC now, nanoseconds. */
+uint64_t weft__now(void);
+
+/* weft cannot go on: constant text, async-signal-safe, aborts. */
+_Noreturn void weft__die(const char *why);
+/* One line "weft: …" on standard error. Async-signal-safe, no allocation. */
+void weft__warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

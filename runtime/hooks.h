@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ * What runtime/ needs from the layer above it (upcall/), declared here and defined there, so that calls
+ * run downwards and a unit test can link a fake.
+ */
+#ifndef WEFT_RUNTIME_HOOKS_H
+#define WEFT_RUNTIME_HOOKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct weft__worker;
+struct weft__fiber;
+
+/* Take ready descriptors from the kernel and wake their fibers, waiting up to timeout_ns for the first
+ * (0 = do not wait, UINT64_MAX = no limit; the kernel's epoll_pwait2). At most one thread waits at a time: the caller holds the role
+ * of poller. Returns how many fibers were woken. Called on a worker's scheduling context, or by the monitor with 0. */
+int weft__hook_poll(uint64_t timeout_ns);
+/* Make a waiting weft__hook_poll return soon. Any thread; async-signal-safe. */
+void weft__hook_poll_break(void);
+
+/* The monitor sleeps and something happened that it has to watch. Any thread. */
+void weft__hook_monitor_wake(void);
+
+/* The runtime starts / a worker thread starts (on it) / the calling thread is the child of fork. 0 or -errno. */
+int weft__hook_start(void);
+int weft__hook_worker_start(struct weft__worker *w);
+/* The worker goes to sleep by its own will / got a VP: it is not to be watched / to be watched. Plain stores. */
+void weft__hook_worker_idle(struct weft__worker *w);
+void weft__hook_worker_busy(struct weft__worker *w);
+/* Somebody waits in the netpoller. */
+bool weft__hook_poll_busy(void);
+void weft__hook_forked(void);
+
+/* Fill in what upcall/ counts. */
+struct weft_stats;
+void weft__hook_stats(struct weft_stats *s);
+
+#endif

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT
+ * The runtime's global state, VPs and workers.
+ *
+ * Model:     a worker (kernel thread) that holds a VP runs its fibers. A VP without work is idle: in rt.idle_vps, held
+ *            by nobody. A worker without a VP is parked in rt.spare, or blocked in the kernel with a fiber, or is the
+ *            poller (at most one), which sleeps in the netpoller until the first timer.
+ * Ownership: vp->* marked "owner" belong to the worker that holds the VP, with its fiber's preemption disabled.
+ * Start:     state goes NEW -> STARTING -> RUNNING once; in the child of a fork back to NEW.
+ */
+#ifndef WEFT_RUNTIME_RUNTIME_H
+#define WEFT_RUNTIME_RUNTIME_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "runtime/fiber.h"
+#include "runtime/timer.h"
+#include "weft/config.h"
+
+#define WEFT__MAX_VPS 1024
+
+/* What a fiber that switched away wants done with it, once its registers are saved. */
+enum weft__op {
+	WEFT__OP_NONE,
+	WEFT__OP_PARK,		/* ARMED -> PARKED, or enqueue it if a waker was faster */
+	WEFT__OP_YIELD,		/* behind the others of this VP */
+	WEFT__OP_PREEMPTED,	/* the same, as a preempted one */
+	WEFT__OP_INJECT,	/* it lost its VP: to the common queue */
+	WEFT__OP_EXIT,		/* free it, or leave it to its joiner */
+};
+
+enum weft__block_state {
+	WEFT__B_NONE,
+	WEFT__B_MARKED,		/* a wrapper announced a system call */
+};
+
+struct weft__worker {
+	struct weft__vp *_Atomic vp;	/* NULL: none, or the monitor is taking it (then it holds `lock`) */
+	struct weft__fiber *prev;	/* owner: who switched away just now */
+	enum weft__op op;		/* owner: what to do with it */
+	struct weft__fiber sched;	/* this worker's own context */
+
+	struct weft__lock lock;		/* the monitor, retaking; the worker, when it finds vp == NULL */
+	pid_t tid;
+	_Atomic uint32_t kicked;	/* a preemption signal is on its way; monitor sets, handler clears */
+	uint64_t kicked_at;		/* monitor */
+	_Atomic uint32_t mark;		/* enum weft__block_state; worker writes, monitor reads */
+	uint32_t mark_seq;		/* worker: counts marks, so that the monitor sees progress */
+	_Atomic uint32_t stalled;	/* it lost its VP while in the kernel; monitor sets, worker clears */
+
+	_Atomic uint32_t park;		/* futex word: 1 = go on */
+	struct weft__vp *next_vp;	/* with what; guarded by rt.idle_lock */
+	struct weft__worker *next;	/* rt.spare; guarded by rt.idle_lock */
+	struct weft__worker *all_next;	/* rt.workers; push only */
+	unsigned index;
+
+	/* upcall/records.c */
+	int perf_fd;
+	void *ring;			/* perf_event_mmap_page */
+	uint64_t ring_pos;		/* monitor: read so far */
+	uint64_t rearm_at;		/* monitor; the worker sets it to 0 when it gets a VP */
+	bool armed;			/* monitor; the worker clears it when it goes idle (a stale value costs one look) */
+	uint32_t backoff_us;		/* monitor */
+	uint64_t out_at;		/* monitor: when it left the CPU to wait, 0 = it did not */
+
+	/* upcall/monitor.c: what it saw last */
+	uint64_t seen_tick;
+	uint64_t seen_since;
+	uint32_t seen_mark;
+	uint32_t slow_looks;		/* since it last made progress */
+	uint32_t defer_count;		/* handler: refused in a row because of libc or a lock */
+};
+
+struct weft__vp {
+	/* owner */
+	struct weft__fiber *current;
+	struct weft__fiber *_Atomic runnext;	/* slot for the fiber just woken; written under the queue's lock */
+	struct weft__fiber *runnext_by;	/* who woke it */
+	void *queue;			/* the policy's; under the queue's lock */
+	_Atomic uint32_t in_queue;	/* queue lock, owner's side; see vpqueue.h */
+	_Atomic uint32_t len;		/* fibers in queue, runnext not counted; written under the lock, read by all */
+	_Atomic uint64_t tick;		/* schedulings so far; owner writes, monitor reads */
+	struct weft__fiber *pool;	/* free fibers with default stacks */
+	uint32_t pool_len;
+	bool from_inject;		/* a kick came for the sake of the common queue; a hint */
+	bool spinning;			/* counted in rt.nspin; owner, and idle_lock before it is given */
+	uint32_t rng;
+	/* thieves */
+	_Atomic uint32_t thief __attribute__((aligned(64)));
+	struct weft__lock steal_lock;
+	struct weft__vp *idle_next;	/* guarded by rt.idle_lock */
+	bool idle;			/* guarded by rt.idle_lock */
+	struct weft__worker *_Atomic worker;	/* who holds it, NULL = idle; changes with the VP's ownership */
+	unsigned index;
+	struct weft__timers timers;
+	unsigned *steal_order;		/* nvps - 1 entries */
+	/* counters: owner writes, relaxed */
+	struct {
+		uint64_t switches, spawned, exited, steals, preempted, deferred, polls;
+	} n;
+} __attribute__((aligned(64)));
+
+enum { WEFT__RT_NEW, WEFT__RT_STARTING, WEFT__RT_RUNNING };
+
+struct weft__rt {
+	_Atomic uint32_t state;
+	bool membarrier;		/* PRIVATE_EXPEDITED works: owners of queues need no fence */
+	bool shared_tls;		/* all fibers borrow the worker's */
+	_Atomic bool exiting;		/* main has ended by pthread_exit; fiber.c */
+	_Atomic uint64_t main_ticket;	/* and waits with this ticket */
+	struct weft_config cfg;
+	const struct weft_sched_ops *ops;
+	unsigned nvps;
+	struct weft__vp *vp;		/* [nvps] */
+	struct weft__fiber *main;	/* the process's first thread; in the child of fork, the one that called it */
+	pid_t pid;
+	int signo;
+
+	_Atomic uint32_t idle_hint __attribute__((aligned(64)));	/* 1: an idle VP wants to hear of new work */
+	_Atomic uint32_t monitor_asleep;	/* 1: wake it when something becomes runnable */
+	_Atomic uint64_t watch_deadline;	/* when the poller or the monitor will look at timers next */
+
+	struct weft__lock idle_lock __attribute__((aligned(64)));
+	struct weft__vp *idle_vps;
+	unsigned nidle;
+	_Atomic uint32_t nspin;		/* workers that look for work, woken ones included */
+	struct weft__worker *spare;
+	unsigned nspare;
+	struct weft__worker *poller;	/* guarded by idle_lock */
+	struct weft__vp *orphans;	/* VPs that wait for the monitor to make a kernel thread; by idle_next */
+
+	struct weft__lock inject_lock __attribute__((aligned(64)));
+	struct weft__fiber *inject_head, *inject_tail;
+	_Atomic uint32_t inject_len;
+
+	struct weft__worker *_Atomic workers;
+	_Atomic uint32_t nworkers, nworkers_max, nblocked, nblocked_max;
+	struct {
+		_Atomic uint64_t handoffs, unblocked, wakeups, signals, monitor, spawned, exited;
+	} n;
+	struct weft__timers timers;	/* of fibers without a VP */
+};
+
+extern struct weft__rt weft__rt __attribute__((visibility("hidden")));
+
+static inline bool weft__running(void)
+{
+	/* relaxed: what depends on it is published by the creation of the first worker */
+	return weft__likely(atomic_load_explicit(&weft__rt.state, memory_order_relaxed) ==
+			    WEFT__RT_RUNNING);
+}
+
+/* [ASYM] the frequent side of a store-load pair whose rare side calls weft__fence_heavy(). */
+static inline void weft__fence_light(void)
+{
+	if (weft__likely(weft__rt.membarrier))
+		atomic_signal_fence(memory_order_seq_cst);
+	else
+		atomic_thread_fence(memory_order_seq_cst);
+}
+void weft__fence_heavy(void);		/* membarrier, or a fence */
+
+/* --- start.c --- */
+int weft__start(void);			/* first fiber: start the runtime; 0 or -errno */
+void weft__forked(void);		/* child of fork: the caller is the main fiber of a runtime not started */
+pid_t weft__gettid(void);
+void weft__foreign_forked(void);		/* foreign.c */
+void weft__futex_forked(void);
+void weft__stats_print(void);		/* stats.c: to standard error */
+extern int (*weft__real_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+/* --- sched.c: switching. All with preemption disabled. --- */
+void weft__switch_away(struct weft__fiber *self, enum weft__op op);
+void weft__finish(struct weft__fiber *self);	/* after every switch, on the new side */
+void weft__fiber_ended(struct weft__fiber *f);	/* fiber.c: its registers will not be needed again */
+void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why);	/* caller owns f */
+_Noreturn void weft__sched_loop(struct weft__worker *w);
+struct weft__fiber *weft__pick(struct weft__vp *vp);
+struct weft__fiber *weft__steal_round(struct weft__vp *vp, const struct weft__fiber **slots);
+struct weft__vp *weft__vp_of(struct weft__fiber *self);	/* the caller's VP; NULL when it was taken */
+
+/* --- worker.c --- */
+int weft__worker_new(struct weft__vp *vp);	/* monitor: make a kernel thread; vp may be NULL (spare) */
+void weft__idle_wake(void);		/* there is work: get an idle VP running */
+void weft__vp_give(struct weft__vp *vp);	/* let a sleeping worker, or a new one, carry vp */
+void weft__vp_release(struct weft__vp *vp);	/* to the idle list */
+struct weft__vp *weft__vp_take_idle(void);
+bool weft__vp_retake(struct weft__worker *w, struct weft__vp **vp);	/* monitor: take the VP of a stalled worker */
+void weft__vp_attach(struct weft__worker *w, struct weft__vp *vp, struct weft__fiber *current);
+struct weft__vp *weft__vp_reacquire(struct weft__fiber *self);	/* an idle VP for a fiber without one; NULL: none */
+void weft__vp_surrender(struct weft__fiber *self);
+void weft__worker_idle(struct weft__worker *w);	/* w has no VP: wait until it gets one */
+struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp);
+uint64_t weft__first_timer(void);
+unsigned weft__all_timers_run(uint64_t now);
+bool weft__work_anywhere(void);
+
+/* --- inject.c --- */
+void weft__inject(struct weft__fiber *f);
+unsigned weft__inject_take(struct weft__vp *vp);
+
+/* --- stack.c --- */
+struct weft__fiber *weft__fiber_alloc(size_t stack, size_t guard, bool user_stack);	/* NULL: no memory */
+void weft__fiber_free(struct weft__fiber *f);
+void *weft__stack_top(struct weft__fiber *f);
+void weft__stack_config(bool mprotect_guards, size_t default_stack);
+size_t weft__stack_default(void);
+void weft__pool_drain(struct weft__vp *vp);
+void weft__stacks_forked(void);
+uint32_t weft__fibers_max(void);
+uint64_t weft__fibers_alive(void);	/* fiber.c: main not counted */
+struct __res_state;
+struct __res_state *weft__stack_resolver(struct weft__fiber *f);	/* room for libc's resolver state; NULL: none */
+void *weft__stack_map(size_t size);	/* anonymous memory, or NULL */
+
+/* --- tls.c --- */
+int weft__tls_init(bool force_shared);	/* 0; -ENOSYS: shared TLS only */
+size_t weft__tls_size(size_t *align);	/* bytes below and at the TCB */
+size_t weft__tcb_size(void);
+int weft__tls_make(void *tcb, struct weft__fiber *f);	/* in zeroed memory of weft__tls_size() ending at tcb + tcb_size */
+int weft__tls_reset(void *tcb, struct weft__fiber *f);	/* a pooled one */
+void weft__tls_modules_changed(void);	/* after dlopen, dlclose */
+void weft__tls_start(void);		/* on a fiber, before user code */
+void weft__tls_dtors(void);		/* on a fiber, after user code: thread_local destructors */
+void weft__tls_exit(void);		/* then: reset what libc keeps for the thread */
+void weft__tls_unregister_rseq(void);
+void weft__tls_forked(void *worker_tls);	/* child: the worker's own block is not to be written by the kernel any more */
+void weft__tls_mark(void *tcb, struct weft__fiber *f);	/* the handle names f */
+
+/* --- upcall/preempt.c, through sched.c --- */
+void weft__set_kernel_mask(uint64_t mask);
+
+#endif

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT
+ * Switching: who runs next on a VP, and what becomes of the one that ran.
+ *
+ * Model:     fibers switch directly to each other. Whoever leaves says what is to be done with it (enum weft__op), and
+ *            the next one does it (weft__finish) once the registers are saved: no fiber is in a queue while it still runs.
+ * Order:     the slot of the fiber just woken, the policy's queue, the common queue. Every 64th scheduling looks at the common
+ *            queue, the timers and the descriptors first, so that a busy VP starves nobody.
+ * Context:   preemption disabled throughout; a fiber that is not running has nopreempt >= 1 and takes it off when it is back.
+ *
+ * Wake-up race: a worker must not fall asleep on work that was submitted while it went idle.
+ *     submit                                    idle (worker.c)
+ *     S1 enqueue                                I1 enter the idle list, idle_hint = 1
+ *     S2 light fence [ASYM]                     I2 heavy fence [ASYM]
+ *     S3 idle_hint? then wake an idle VP        I3 look at all queues again
+ * Whichever fence comes second sees the other's store. The monitor falls asleep by the same rule (monitor_asleep).
+ *
+ * The slot and the wake-up: a fiber in the slot is about to run here, as soon as its waker waits. If the waker does so again
+ * and again (ping-pong), waking an idle VP for it would cost a system call a turn; after PINGPONG such turns in a row it is
+ * left out. Then the monitor sees a slot that stays full and wakes an idle VP after all.
+ */
+#include "runtime/hooks.h"
+#include "runtime/runtime.h"
+#include "runtime/vpqueue.h"
+#include "runtime/wait.h"
+
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PINGPONG 4u
+#define LOOK_AROUND 63u		/* mask of the tick */
+#define THIEF_SPINS 100u
+
+static inline struct weft__fiber *fiber_of_node(struct weft_sched_node *n)
+{
+	return (struct weft__fiber *)((char *)n - offsetof(struct weft__fiber, node));
+}
+
+static inline void add_len(struct weft__vp *vp, uint32_t d)
+{
+	/* relaxed, plain add: written only under the queue's lock */
+	atomic_store_explicit(&vp->len, atomic_load_explicit(&vp->len, memory_order_relaxed) + d,
+			      memory_order_relaxed);
+}
+
+void weft__vpq_wait(struct weft__vp *vp)
+{
+	unsigned n = 0;
+
+	do {
+		weft__vpq_unlock(vp);
+		/* [VPQ-1] acquire; pairs with release in weft__vpq_thief_unlock */
+		while (atomic_load_explicit(&vp->thief, memory_order_acquire)) {
+			if (++n % THIEF_SPINS)
+				weft__arch_pause();
+			else
+				syscall(SYS_sched_yield);
+		}
+		atomic_store_explicit(&vp->in_queue, 1, memory_order_relaxed);
+		weft__fence_light();
+	} while (atomic_load_explicit(&vp->thief, memory_order_acquire));
+}
+
+bool weft__vpq_thief_lock(struct weft__vp *vp)
+{
+	if (!weft__trylock(&vp->steal_lock, WEFT__RANK_VP))
+		return false;
+	atomic_store_explicit(&vp->thief, 1, memory_order_relaxed);
+	weft__fence_heavy();
+	for (unsigned i = 0; i < THIEF_SPINS; i++) {
+		/* [VPQ-1] acquire; pairs with release in weft__vpq_unlock */
+		if (!atomic_load_explicit(&vp->in_queue, memory_order_acquire))
+			return true;
+		weft__arch_pause();
+	}
+	weft__vpq_thief_unlock(vp);
+	return false;
+}
+
+void weft__vpq_thief_unlock(struct weft__vp *vp)
+{
+	/* [VPQ-1] release; pairs with acquire in weft__vpq_lock */
+	atomic_store_explicit(&vp->thief, 0, memory_order_release);
+	weft__unlock(&vp->steal_lock, WEFT__RANK_VP);
+}
+
+struct weft__vp *weft__vp_of(struct weft__fiber *self)
+{
+	struct weft__worker *w = self->worker;
+	struct weft__vp *vp;
+
+	if (!w)
+		return NULL;
+	/* relaxed: only the monitor takes it away, and not while our preemption is disabled ([RETAKE]) */
+	vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
+	if (weft__unlikely(!vp)) {
+		/* taken, or an attempt under way that our nopreempt will make fail */
+		weft__lock(&w->lock, WEFT__RANK_LEAF);
+		vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
+		weft__unlock(&w->lock, WEFT__RANK_LEAF);
+	}
+	return vp;
+}
+
+void weft__set_kernel_mask(uint64_t mask)
+{
+	if (weft__rt.signo)
+		mask &= ~(1ull << (weft__rt.signo - 1));
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+}
+
+/* S2 and S3 above. */
+static inline void submitted(void)
+{
+	weft__fence_light();
+	if (weft__unlikely(atomic_load_explicit(&weft__rt.idle_hint, memory_order_relaxed)))
+		weft__idle_wake();
+	if (weft__unlikely(atomic_load_explicit(&weft__rt.monitor_asleep, memory_order_relaxed)))
+		weft__hook_monitor_wake();
+}
+
+void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why)
+{
+	struct weft__fiber *self = weft__tls_self, *old = NULL;
+	struct weft__vp *vp = weft__vp_of(self);
+	bool slot;
+
+	if (weft__unlikely(!vp)) {
+		weft__inject(f);
+		submitted();
+		return;
+	}
+	if (why == WEFT_ENQ_WOKEN)
+		f->node.slices = 0;
+	slot = why == WEFT_ENQ_WOKEN &&
+	       (!weft__rt.ops->preempts || weft__rt.ops->preempts(&self->node, &f->node));
+	weft__vpq_lock(vp);
+	if (slot) {
+		old = atomic_load_explicit(&vp->runnext, memory_order_relaxed);
+		atomic_store_explicit(&vp->runnext, f, memory_order_relaxed);
+		vp->runnext_by = self;
+	}
+	if (!slot || old) {
+		weft__rt.ops->enqueue(vp->queue, slot ? &old->node : &f->node, why);
+		add_len(vp, 1);
+	}
+	weft__vpq_unlock(vp);
+	if (old)
+		self->pingpong = 0;
+	if (slot && !old && self->pingpong >= PINGPONG) {
+		weft__fence_light();
+		if (weft__unlikely(atomic_load_explicit(&weft__rt.monitor_asleep,
+							memory_order_relaxed)))
+			weft__hook_monitor_wake();
+		return;
+	}
+	submitted();
+}
+
+static void enqueue(struct weft__vp *vp, struct weft__fiber *f, enum weft_enqueue_reason why)
+{
+	weft__vpq_lock(vp);
+	weft__rt.ops->enqueue(vp->queue, &f->node, why);
+	add_len(vp, 1);
+	weft__vpq_unlock(vp);
+	submitted();
+}
+
+void weft__finish(struct weft__fiber *self)
+{
+	struct weft__worker *w = self->worker;
+	struct weft__fiber *prev = w->prev;
+	struct weft__vp *vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
+	uint64_t s;
+
+	switch (w->op) {
+	case WEFT__OP_NONE:
+		break;
+	case WEFT__OP_PARK:
+		s = atomic_load_explicit(&prev->wait, memory_order_relaxed);
+		/* [PARK-1] release; pairs with acquire in wait.c:weft__wait_wake: the saved registers */
+		if ((s & WEFT__W_MASK) != WEFT__W_ARMED ||
+		    !atomic_compare_exchange_strong_explicit(&prev->wait, &s,
+				(s & ~(uint64_t)WEFT__W_MASK) | WEFT__W_PARKED,
+				memory_order_release, memory_order_relaxed))
+			weft__ready(prev, WEFT_ENQ_WOKEN);	/* a waker was faster */
+		break;
+	case WEFT__OP_YIELD:
+	case WEFT__OP_PREEMPTED:
+		if (weft__likely(vp != NULL)) {
+			enqueue(vp, prev, w->op == WEFT__OP_YIELD ? WEFT_ENQ_YIELDED :
+								    WEFT_ENQ_PREEMPTED);
+			break;
+		}
+		/* fall through */
+	case WEFT__OP_INJECT:
+		weft__inject(prev);
+		submitted();
+		break;
+	case WEFT__OP_EXIT:
+		weft__fiber_ended(prev);
+		break;
+	}
+}
+
+/* What waits outside of this VP's queue. */
+static void look_around(struct weft__vp *vp)
+{
+	uint64_t first = atomic_load_explicit(&vp->timers.first, memory_order_relaxed);
+
+	vp->from_inject = false;
+	if (first != WEFT__NEVER) {
+		uint64_t now = weft__now();
+
+		if (first <= now)
+			weft__timers_run(&vp->timers, now);
+	}
+	if (weft__hook_poll_busy()) {
+		vp->n.polls++;
+		weft__hook_poll(0);
+	}
+	weft__inject_take(vp);
+}
+
+static struct weft__fiber *pick_queued(struct weft__vp *vp, bool slot_first)
+{
+	struct weft__fiber *f;
+
+	weft__vpq_lock(vp);
+	f = atomic_load_explicit(&vp->runnext, memory_order_relaxed);
+	if (f && (slot_first || atomic_load_explicit(&vp->len, memory_order_relaxed) == 0)) {
+		atomic_store_explicit(&vp->runnext, NULL, memory_order_relaxed);
+	} else {
+		struct weft_sched_node *n = weft__rt.ops->pick(vp->queue);
+
+		f = n ? fiber_of_node(n) : NULL;
+		if (f)
+			add_len(vp, (uint32_t)-1);
+	}
+	weft__vpq_unlock(vp);
+	return f;
+}
+
+static inline struct weft__fiber *pick(struct weft__vp *vp)
+{
+	bool round = (atomic_load_explicit(&vp->tick, memory_order_relaxed) & LOOK_AROUND) == LOOK_AROUND;
+	struct weft__fiber *f;
+
+	if (weft__unlikely(round || vp->from_inject))
+		look_around(vp);
+	f = pick_queued(vp, !round);
+	if (weft__unlikely(!f) && weft__inject_take(vp))
+		f = pick_queued(vp, true);
+	return f;
+}
+
+static inline void prepare(struct weft__worker *w, struct weft__vp *vp, struct weft__fiber *from,
+			   struct weft__fiber *to)
+{
+	to->worker = w;
+	if (weft__likely(vp != NULL)) {
+		vp->current = to;
+		/* relaxed, plain add: one writer; the monitor compares */
+		atomic_store_explicit(&vp->tick, atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1,
+				      memory_order_relaxed);
+		vp->n.switches++;
+	}
+	if (to->kind == WEFT__SCHED)
+		to->sigmask = from->sigmask;	/* whatever is set may stay */
+	else if (weft__unlikely(to->sigmask != from->sigmask))
+		weft__set_kernel_mask(to->sigmask);
+}
+
+static inline void set_tls(struct weft__worker *w, struct weft__fiber *from, struct weft__fiber *to)
+{
+	if (weft__unlikely(to->flags & WEFT__F_SHARED_TLS))
+		to->ctx.tls = w->sched.ctx.tls;
+	if (weft__likely(to->ctx.tls != from->ctx.tls))
+		weft__arch_set_tls(to->ctx.tls);
+	if (to->flags & WEFT__F_SHARED_TLS)
+		weft__tls_self = to;
+}
+
+void weft__switch_away(struct weft__fiber *self, enum weft__op op)
+{
+	struct weft__worker *w = self->worker;
+	struct weft__vp *vp = weft__vp_of(self);
+	struct weft__fiber *next;
+
+	if (weft__likely(vp != NULL)) {
+		if (op == WEFT__OP_PARK && atomic_load_explicit(&vp->runnext, memory_order_relaxed) &&
+		    vp->runnext_by == self && self->pingpong < PINGPONG)
+			self->pingpong++;
+		next = pick(vp);
+		if (weft__unlikely(!next)) {
+			if (op == WEFT__OP_YIELD || op == WEFT__OP_PREEMPTED)
+				return;
+			next = &w->sched;
+		}
+		/* our timer may be the first, and nobody watches while the VP is busy */
+		if (weft__unlikely(self->timer_index) && next != &w->sched &&
+		    self->deadline < atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed))
+			weft__hook_monitor_wake();
+		if (weft__unlikely(next == self)) {
+			/* parked, and woken before it left */
+			atomic_store_explicit(&vp->tick,
+				atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1,
+				memory_order_relaxed);
+			return;
+		}
+	} else {
+		next = &w->sched;
+	}
+	w->prev = self;
+	w->op = op;
+	prepare(w, vp, self, next);
+	set_tls(w, self, next);
+	weft__arch_switch(&self->ctx, &next->ctx);
+	weft__finish(self);
+}
+
+/* From the worker's own context to a fiber; returns when a fiber comes back here. */
+static void run(struct weft__worker *w, struct weft__vp *vp, struct weft__fiber *f)
+{
+	w->prev = NULL;
+	w->op = WEFT__OP_NONE;
+	prepare(w, vp, &w->sched, f);
+	set_tls(w, &w->sched, f);
+	weft__arch_switch(&w->sched.ctx, &f->ctx);
+	weft__finish(&w->sched);
+}
+
+static struct weft__fiber *steal(struct weft__vp *vp, struct weft__vp *victim, bool slot_too)
+{
+	struct weft__fiber *f = NULL;
+	unsigned n = 0;
+
+	if (atomic_load_explicit(&victim->len, memory_order_relaxed) == 0 && !slot_too)
+		return NULL;
+	if (!weft__vpq_thief_lock(victim))
+		return NULL;
+	/* Our own queue is empty and ours; a thief that comes for it meanwhile gives up after a short spin (no deadlock:
+	 * one side of any two always spins boundedly). */
+	atomic_store_explicit(&vp->in_queue, 1, memory_order_relaxed);
+	weft__fence_light();
+	/* [VPQ-1] acquire; pairs with release in weft__vpq_thief_unlock */
+	if (!atomic_load_explicit(&vp->thief, memory_order_acquire)) {
+		n = weft__rt.ops->steal(victim->queue, vp->queue, 256);
+		add_len(victim, -n);
+		add_len(vp, n);
+		if (n == 0 && slot_too) {
+			f = atomic_load_explicit(&victim->runnext, memory_order_relaxed);
+			atomic_store_explicit(&victim->runnext, NULL, memory_order_relaxed);
+			if (f && victim->runnext_by)
+				victim->runnext_by->pingpong = 0;
+		}
+	}
+	weft__vpq_unlock(vp);
+	weft__vpq_thief_unlock(victim);
+	vp->n.steals += n + (f != NULL);
+	return f ? f : n ? pick_queued(vp, true) : NULL;
+}
+
+/* One round over the other VPs, near ones first. */
+struct weft__fiber *weft__steal_round(struct weft__vp *vp, const struct weft__fiber **slots)
+{
+	struct weft__fiber *f;
+
+	for (unsigned i = 0; i + 1 < weft__rt.nvps; i++) {
+		struct weft__vp *victim = &weft__rt.vp[vp->steal_order[i]];
+		/* a fiber in the slot is taken only if it sat there at the last look too: its VP is about to run it */
+		struct weft__fiber *slot = atomic_load_explicit(&victim->runnext, memory_order_relaxed);
+		bool slot_too = slots && slot && slots[i] == slot;
+
+		if (slots)
+			slots[i] = slot;
+		f = steal(vp, victim, slot_too);
+		if (f)
+			return f;
+	}
+	return NULL;
+}
+
+struct weft__fiber *weft__pick(struct weft__vp *vp)
+{
+	return pick(vp);
+}
+
+_Noreturn void weft__sched_loop(struct weft__worker *w)
+{
+	for (;;) {
+		struct weft__vp *vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
+		struct weft__fiber *f;
+
+		if (!vp) {
+			weft__worker_idle(w);
+			continue;
+		}
+		f = weft__find_work(w, vp);
+		if (f)
+			run(w, vp, f);
+	}
+}
+
+void weft__yield(void)
+{
+	struct weft__fiber *self = weft__self();
+
+	if (weft__unlikely(!weft__is_fiber(self))) {
+		syscall(SYS_sched_yield);
+		return;
+	}
+	weft__preempt_disable(self);
+	weft__switch_away(self, WEFT__OP_YIELD);
+	weft__preempt_enable(self);
+}

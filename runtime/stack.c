@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: MIT
+ * Stacks, and the fiber structs on top of them.
+ *
+ * Model:     memory comes in slabs of equal slots, one anonymous mapping each. A slot is, upwards: guard, stack, static TLS,
+ *            struct pthread (the TCB), struct weft__stack, struct weft__fiber. Slots of one class (size, guard) are
+ *            interchangeable. A free slot is on its class's list, or, for the default class, in the pool of the VP that freed it.
+ * Lifetime:  slabs are never unmapped: struct weft__fiber is type-stable (wait.h needs that). The pages of a free stack
+ *            beyond the pool's limit are given back with MADV_DONTNEED.
+ * Guards:    MADV_GUARD_INSTALL (Linux 6.13) costs no VMA; where it is missing mprotect does it, until 45 % of
+ *            vm.max_map_count; beyond that stacks are refused (EAGAIN) with one message.
+ * Locking:   classes.lock for the table and the shared lists (rank POOL); the VP's pool by its owner.
+ * Not for:   stacks that the program provides: those get a slot with the smallest stack for their TLS and fiber struct.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <fcntl.h>
+#include <resolv.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "runtime/runtime.h"
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ 51
+#endif
+
+#define PAGE 4096ul
+#define MAX_CLASSES 64
+#define POOL_KEEP 256u		/* free fibers a VP keeps, pages and all */
+#define HOT_TOP (16 * 1024ul)	/* what is kept of a stack whose pages are given back */
+#define SLAB_BYTES (64ul << 20)	/* first slabs; virtual, not memory */
+#define SLAB_MAX_SLOTS 4096u
+
+struct weft__stack {
+	void *slot;
+	size_t slot_size, guard;
+	unsigned class;
+	struct __res_state resolver;	/* in place of struct pthread's, whose offset is private */
+};
+
+struct class {
+	size_t slot_size, guard;
+	struct weft__fiber *free;	/* by fiber->next */
+	char *slab;			/* slots not handed out yet */
+	unsigned left;
+	unsigned made;			/* slots ever handed out */
+};
+
+static struct {
+	struct weft__lock lock;
+	unsigned n;
+	struct class class[MAX_CLASSES];
+	uint32_t next_id;
+	uint32_t made;
+	size_t default_size, default_guard;
+	size_t signal_room;
+	unsigned default_class;		/* index, or MAX_CLASSES while unknown */
+	bool mprotect_guards;
+	unsigned guards_left;		/* mprotect: how many the kernel still allows us */
+	bool told;
+} pool;
+
+static size_t round_up(size_t n, size_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+static unsigned map_count_limit(void)
+{
+	char text[32] = "";
+	int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+	unsigned limit = 65530;
+
+	if (fd >= 0) {
+		if (read(fd, text, sizeof text - 1) > 0)
+			limit = (unsigned)strtoul(text, NULL, 10);
+		close(fd);
+	}
+	/* a guard splits a mapping: two areas each; and leave the program more than half */
+	return (unsigned)((uint64_t)limit * 45 / 100 / 2);
+}
+
+static bool guard_install_works(void)
+{
+	void *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool works = p != MAP_FAILED && madvise(p, PAGE, MADV_GUARD_INSTALL) == 0;
+
+	if (p != MAP_FAILED)
+		munmap(p, PAGE);
+	return works;
+}
+
+void weft__stack_config(bool mprotect_guards, size_t default_stack)
+{
+	struct rlimit rl;
+
+	/* The frame of a preemption signal and what its handler calls, and once more for the program's own handlers. */
+	pool.signal_room = round_up(2 * (getauxval(AT_MINSIGSTKSZ) + 1024), PAGE);
+	if (default_stack == 0) {
+		default_stack = 8ul << 20;
+		if (getrlimit(RLIMIT_STACK, &rl) == 0 && rl.rlim_cur != RLIM_INFINITY)
+			default_stack = rl.rlim_cur;
+		if (default_stack < 16384)
+			default_stack = 16384;
+	}
+	pool.default_size = default_stack;
+	pool.default_guard = PAGE;
+	pool.default_class = MAX_CLASSES;
+	pool.mprotect_guards = mprotect_guards || !guard_install_works();
+	pool.guards_left = map_count_limit();
+}
+
+size_t weft__stack_default(void)
+{
+	return pool.default_size;
+}
+
+struct __res_state *weft__stack_resolver(struct weft__fiber *f)
+{
+	return f->stack ? &f->stack->resolver : NULL;
+}
+
+uint32_t weft__fibers_max(void)
+{
+	return pool.made;
+}
+
+void *weft__stack_map(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static bool slab_new(struct class *c)
+{
+	/* Slabs grow with the class, so that few threads cost little address space and many few mappings. */
+	unsigned slots = (unsigned)(SLAB_BYTES / c->slot_size);
+
+	if (slots < 8)
+		slots = 8;
+	if (slots < c->made)
+		slots = c->made;
+	if (slots > SLAB_MAX_SLOTS)
+		slots = SLAB_MAX_SLOTS;
+	for (; slots > 0; slots /= 4) {
+		char *p = weft__stack_map(slots * c->slot_size);
+
+		if (p) {
+			/* a huge page under the top of a stack would cost 2 MiB a fiber */
+			madvise(p, slots * c->slot_size, MADV_NOHUGEPAGE);
+			c->slab = p;
+			c->left = slots;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool guard_make(char *slot, size_t guard)
+{
+	if (guard == 0)
+		return true;
+	if (!pool.mprotect_guards)
+		return madvise(slot, guard, MADV_GUARD_INSTALL) == 0;
+	if (pool.guards_left == 0) {
+		if (!pool.told)
+			weft__warn("no more guard pages: vm.max_map_count would be exceeded; "
+				   "raise it (sysctl vm.max_map_count) or use Linux 6.13 or later");
+		pool.told = true;
+		return false;
+	}
+	if (mprotect(slot, guard, PROT_NONE) != 0)
+		return false;
+	pool.guards_left--;
+	return true;
+}
+
+/* pool.lock held */
+static struct weft__fiber *carve(unsigned class)
+{
+	struct class *c = &pool.class[class];
+	struct weft__stack *stack;
+	struct weft__fiber *f;
+	char *slot, *end, *tcb;
+	size_t align, tls = weft__tls_size(&align);
+
+	if (c->left == 0 && !slab_new(c))
+		return NULL;
+	slot = c->slab;
+	if (!guard_make(slot, c->guard))
+		return NULL;
+	c->slab += c->slot_size;
+	c->left--;
+	c->made++;
+	pool.made++;
+	end = slot + c->slot_size;
+	f = (struct weft__fiber *)((uintptr_t)(end - sizeof *f) & ~(uintptr_t)63);
+	stack = (struct weft__stack *)((uintptr_t)((char *)f - sizeof *stack) & ~(uintptr_t)15);
+	tcb = (char *)((uintptr_t)((char *)stack - weft__tcb_size()) & ~(uintptr_t)(align - 1));
+	stack->slot = slot;
+	stack->slot_size = c->slot_size;
+	stack->guard = c->guard;
+	stack->class = class;
+	f->stack = stack;
+	f->tcb = tcb;
+	f->id = ++pool.next_id;
+	f->tid = (1u << 22) + f->id;	/* above every kernel tid (PID_MAX_LIMIT), below FUTEX_TID_MASK */
+	f->guard_size = c->guard;
+	f->stack_lo = slot + c->guard;
+	f->stack_size = (size_t)(tcb - (tls - weft__tcb_size()) - slot - c->guard) & ~(size_t)63;
+	return f;
+}
+
+/* pool.lock held. The class of that geometry; a new one, or MAX_CLASSES if the table is full of others. */
+static unsigned class_of(size_t slot_size, size_t guard)
+{
+	for (unsigned i = 0; i < pool.n; i++)
+		if (pool.class[i].slot_size == slot_size && pool.class[i].guard == guard)
+			return i;
+	if (pool.n == MAX_CLASSES) {
+		/* Use the smallest existing class that is large enough. */
+		unsigned best = MAX_CLASSES;
+
+		for (unsigned i = 0; i < pool.n; i++)
+			if (pool.class[i].slot_size >= slot_size && pool.class[i].guard >= guard &&
+			    (best == MAX_CLASSES || pool.class[i].slot_size < pool.class[best].slot_size))
+				best = i;
+		return best;
+	}
+	pool.class[pool.n] = (struct class){ .slot_size = slot_size, .guard = guard };
+	return pool.n++;
+}
+
+struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack)
+{
+	struct weft__fiber *self = weft__self(), *f = NULL;
+	struct weft__vp *vp;
+	size_t align, slot;
+	unsigned class;
+
+	weft__preempt_disable(self);
+	if (size == 0 && guard == SIZE_MAX && !user_stack && (vp = weft__vp_of(self)) && vp->pool) {
+		f = vp->pool;
+		vp->pool = f->next;
+		vp->pool_len--;
+		weft__preempt_enable(self);
+		return f;
+	}
+	weft__lock(&pool.lock, WEFT__RANK_POOL);
+	if (size == 0 && guard == SIZE_MAX && !user_stack && pool.default_class < MAX_CLASSES) {
+		class = pool.default_class;
+	} else {
+		bool is_default = size == 0 && guard == SIZE_MAX && !user_stack;
+
+		if (size == 0)
+			size = pool.default_size;
+		if (guard == SIZE_MAX)
+			guard = pool.default_guard;
+		if (user_stack)
+			size = guard = 0;
+		else
+			size += pool.signal_room;
+		slot = weft__tls_size(&align) + align + sizeof(struct weft__fiber) +
+		       sizeof(struct weft__stack) + 256;
+		if (size > SIZE_MAX / 4 || guard > SIZE_MAX / 4) {
+			class = MAX_CLASSES;
+		} else {
+			guard = round_up(guard, PAGE);
+			class = class_of(round_up(size + slot + guard, PAGE), guard);
+		}
+		if (is_default)
+			pool.default_class = class;
+	}
+	if (class < MAX_CLASSES) {
+		f = pool.class[class].free;
+		if (f)
+			pool.class[class].free = f->next;
+		else
+			f = carve(class);
+	}
+	weft__unlock(&pool.lock, WEFT__RANK_POOL);
+	weft__preempt_enable(self);
+	return f;
+}
+
+static void give_back(struct weft__fiber *f)
+{
+	char *lo = f->stack->slot + f->stack->guard;
+	char *hi = (char *)((uintptr_t)f->stack->slot + f->stack->slot_size - HOT_TOP);
+
+	if (hi > lo)
+		madvise(lo, (size_t)(hi - lo), MADV_DONTNEED);
+}
+
+static void free_shared(struct weft__fiber *f)
+{
+	give_back(f);
+	weft__lock(&pool.lock, WEFT__RANK_POOL);
+	f->next = pool.class[f->stack->class].free;
+	pool.class[f->stack->class].free = f;
+	weft__unlock(&pool.lock, WEFT__RANK_POOL);
+}
+
+/* Preemption disabled; nobody runs on it and nobody will look at it. */
+void weft__fiber_free(struct weft__fiber *f)
+{
+	struct weft__worker *w = weft__tls_self->worker;
+	struct weft__vp *vp = w ? atomic_load_explicit(&w->vp, memory_order_relaxed) : NULL;
+
+	if (vp && f->stack->class == pool.default_class && vp->pool_len < POOL_KEEP) {
+		f->next = vp->pool;
+		vp->pool = f;
+		vp->pool_len++;
+		return;
+	}
+	free_shared(f);
+}
+
+void weft__pool_drain(struct weft__vp *vp)
+{
+	struct weft__fiber *f;
+
+	while ((f = vp->pool)) {
+		vp->pool = f->next;
+		free_shared(f);
+	}
+	vp->pool_len = 0;
+}
+
+/* The other fibers are gone; their slots are lost to the child (address space only, the pages are
+ * copy-on-write and given back by nobody touching them). The lists may have been in motion: start anew. */
+void weft__stacks_forked(void)
+{
+	atomic_store_explicit(&pool.lock.word, 0, memory_order_relaxed);
+	for (unsigned i = 0; i < pool.n; i++) {
+		pool.class[i].free = NULL;
+		pool.class[i].slab = NULL;
+		pool.class[i].left = 0;
+		pool.class[i].made = 0;
+	}
+	pool.made = 0;
+}

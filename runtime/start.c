@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT
+ * Start: at the first pthread_create or weft_init the calling thread becomes the main fiber, its kernel thread the first worker,
+ * and the monitor starts. And what happens in the child of a fork: everything is as before the start again.
+ *
+ * The main thread's stack and TLS become the main fiber's, which may continue on any worker. Its kernel thread goes on as worker 0
+ * with a scheduling context of its own: a mapped stack and a TLS block made for it.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "runtime/hooks.h"
+#include "runtime/runtime.h"
+#include "runtime/wait.h"
+#include "weft/weft.h"
+
+#define PUBLIC __attribute__((visibility("default")))
+#define SCHED_STACK (256 * 1024ul)
+#define WORKER_LIMIT 20000u
+
+struct weft__rt weft__rt __attribute__((visibility("hidden")));
+int (*weft__real_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+static pthread_attr_t worker_attr;
+
+static bool membarrier_works(void)
+{
+	return syscall(SYS_membarrier, 16 /* REGISTER_PRIVATE_EXPEDITED */, 0, 0) == 0;
+}
+
+static int make_vps(void)
+{
+	unsigned n = weft__rt.nvps;
+	size_t qsize = (weft__rt.ops->queue_size + 63) & ~(size_t)63;
+	size_t bytes = n * (sizeof(struct weft__vp) + qsize + n * sizeof(unsigned));
+	char *mem = weft__stack_map(bytes);
+
+	if (!mem)
+		return -EAGAIN;
+	weft__rt.vp = (struct weft__vp *)mem;
+	for (unsigned i = 0; i < n; i++) {
+		struct weft__vp *vp = &weft__rt.vp[i];
+
+		vp->index = i;
+		vp->queue = mem + n * sizeof *vp + i * qsize;
+		vp->steal_order = (unsigned *)(mem + n * (sizeof *vp + qsize)) + (size_t)i * n;
+		/* until the monitor has asked hwloc, which takes milliseconds */
+		for (unsigned k = 0; k + 1 < n; k++)
+			vp->steal_order[k] = (i + 1 + k) % n;
+		weft__timers_init(&vp->timers);
+		weft__rt.ops->init(vp->queue, i);
+	}
+	return 0;
+}
+
+static struct weft__worker *worker_alloc(void)
+{
+	struct weft__worker *w = weft__stack_map(sizeof *w);
+	uint32_t n;
+
+	if (!w)
+		return NULL;
+	w->sched.kind = WEFT__SCHED;
+	w->sched.worker = w;
+	w->sched.nopreempt = 1;
+	w->perf_fd = -1;
+	n = atomic_fetch_add_explicit(&weft__rt.nworkers, 1, memory_order_relaxed) + 1;
+	w->index = n - 1;
+	if (n > atomic_load_explicit(&weft__rt.nworkers_max, memory_order_relaxed))
+		atomic_store_explicit(&weft__rt.nworkers_max, n, memory_order_relaxed);
+	return w;
+}
+
+static void worker_publish(struct weft__worker *w)
+{
+	struct weft__worker *head = atomic_load_explicit(&weft__rt.workers, memory_order_relaxed);
+
+	do {
+		w->all_next = head;
+		/* [WORKERS-1] release; pairs with acquire in readers of rt.workers */
+	} while (!atomic_compare_exchange_weak_explicit(&weft__rt.workers, &head, w,
+			memory_order_release, memory_order_relaxed));
+}
+
+static void *worker_main(void *arg)
+{
+	struct weft__worker *w = arg;
+	struct weft__vp *vp = w->next_vp;
+	int err;
+
+	w->tid = weft__gettid();
+	w->sched.tid = (uint32_t)w->tid;
+	w->sched.tcb = weft__arch_tls();
+	w->sched.ctx.tls = w->sched.tcb;
+	w->sched.sigmask = ~0ull;
+	weft__tls_self = &w->sched;
+	weft__set_kernel_mask(~0ull);	/* the preemption signal only; fibers bring their own masks */
+	err = weft__hook_worker_start(w);
+	if (err)
+		weft__warn("a worker cannot be watched for blocking: %s", strerror(-err));
+	worker_publish(w);
+	w->next_vp = NULL;
+	if (vp)
+		weft__vp_attach(w, vp, &w->sched);
+	weft__sched_loop(w);
+}
+
+int weft__worker_new(struct weft__vp *vp)
+{
+	struct weft__worker *w;
+	pthread_t thread;
+	int err;
+
+	if (atomic_load_explicit(&weft__rt.nworkers, memory_order_relaxed) >= WORKER_LIMIT)
+		return -EAGAIN;
+	w = worker_alloc();
+	if (!w)
+		return -EAGAIN;
+	w->next_vp = vp;
+	err = weft__real_pthread_create(&thread, &worker_attr, worker_main, w);
+	if (err) {
+		atomic_fetch_sub_explicit(&weft__rt.nworkers, 1, memory_order_relaxed);
+		munmap(w, sizeof *w);
+		return -err;
+	}
+	return 0;
+}
+
+static void sched_entry(void)
+{
+	struct weft__fiber *sched = weft__tls_self;
+
+	weft__finish(sched);
+	weft__sched_loop(sched->worker);
+}
+
+/* The calling thread's kernel thread as a worker: its scheduling context needs a stack, and a TLS block of its own. */
+static int worker_zero(struct weft__fiber *self)
+{
+	struct weft__worker *w = worker_alloc();
+	size_t align, tls = weft__tls_size(&align), bytes;
+	char *mem, *tcb;
+
+	if (!w)
+		return -EAGAIN;
+	bytes = (SCHED_STACK + tls + align + 4095) & ~4095ul;
+	mem = weft__stack_map(bytes);
+	if (!mem)
+		return -EAGAIN;
+	mprotect(mem, 4096, PROT_NONE);
+	tcb = (char *)((uintptr_t)(mem + bytes - weft__tcb_size()) & ~(uintptr_t)(align - 1));
+	w->tid = weft__gettid();
+	w->sched.tid = (uint32_t)w->tid;
+	if (weft__rt.shared_tls) {
+		w->sched.tcb = weft__arch_tls();
+		w->sched.ctx.tls = w->sched.tcb;
+		w->sched.flags |= WEFT__F_SHARED_TLS;
+		self->flags |= WEFT__F_SHARED_TLS | WEFT__F_NO_SIGNAL;
+	} else {
+		int err = weft__tls_make(tcb, &w->sched);
+
+		if (err)
+			return err;
+		w->sched.tcb = tcb;
+	}
+	weft__arch_make(&w->sched.ctx, tcb - (tls - weft__tcb_size()), sched_entry);
+	w->sched.sigmask = self->sigmask;
+	self->worker = w;
+	weft__hook_worker_start(w);
+	worker_publish(w);
+	weft__vp_attach(w, &weft__rt.vp[0], self);
+	weft__rt.vp[0].idle = false;
+	return 0;
+}
+
+static int start(struct weft__fiber *self)
+{
+	char err[256];
+	int ret;
+
+	if (weft_config_from_env(&weft__rt.cfg, err, sizeof err) != 0) {
+		weft__warn("%s", err);
+		return -EINVAL;
+	}
+	if (!weft__real_pthread_create)
+		weft__real_pthread_create = dlsym(RTLD_NEXT, "pthread_create");
+	if (!weft__real_pthread_create)
+		return -ENOSYS;
+	pthread_attr_init(&worker_attr);
+	pthread_attr_setstacksize(&worker_attr, SCHED_STACK);
+	pthread_attr_setdetachstate(&worker_attr, PTHREAD_CREATE_DETACHED);
+	weft__rt.pid = getpid();
+	weft__rt.signo = weft__rt.cfg.signo ? weft__rt.cfg.signo : SIGRTMAX;
+	weft__rt.membarrier = !weft__rt.cfg.membarrier_off && membarrier_works();
+	weft__rt.ops = weft_sched_find(weft__rt.cfg.policy);
+	if (!weft__rt.ops)
+		return -EINVAL;
+	weft__arch_init(weft__rt.cfg.fsbase_syscall);
+	weft__rt.shared_tls = weft__tls_init(weft__rt.cfg.tls_shared) != 0;
+	if (weft__rt.shared_tls && !weft__rt.cfg.tls_shared)
+		weft__warn("this C library's thread blocks are not understood: fibers share their worker's TLS "
+			   "(no preemption; errno and thread_local are per worker)");
+	weft__stack_config(weft__rt.cfg.guard_mprotect, weft__rt.cfg.stack_size);
+	weft__rt.nvps = weft__rt.cfg.vps ? weft__rt.cfg.vps : weft_cpus_available();
+	if (weft__rt.nvps > WEFT__MAX_VPS)
+		weft__rt.nvps = WEFT__MAX_VPS;
+	weft__timers_init(&weft__rt.timers);
+	ret = make_vps();
+	if (ret)
+		return ret;
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &self->sigmask, 8);
+	for (unsigned i = weft__rt.nvps; i-- > (self->kind == WEFT__MAIN ? 1u : 0u);)
+		weft__vp_release(&weft__rt.vp[i]);
+	if (self->kind == WEFT__MAIN) {
+		if (!weft__rt.shared_tls) {
+			weft__tls_unregister_rseq();
+			weft__tls_mark(self->tcb, self);
+		}
+		ret = worker_zero(self);
+		if (ret)
+			return ret;
+	}
+	/* a foreign thread starts us: it stays one, all VPs are idle, the monitor makes the workers */
+	ret = weft__hook_start();
+	if (ret)
+		self->worker = NULL;
+	return ret;
+}
+
+int weft__start(void)
+{
+	struct weft__fiber *self = weft__self();
+	uint32_t state = WEFT__RT_NEW;
+	int ret;
+
+	while (!atomic_compare_exchange_strong(&weft__rt.state, &state, WEFT__RT_STARTING)) {
+		if (state == WEFT__RT_RUNNING)
+			return 0;
+		state = WEFT__RT_NEW;
+		syscall(SYS_sched_yield);	/* another (foreign) thread is at it */
+	}
+	weft__preempt_disable(self);
+	ret = start(self);
+	atomic_store(&weft__rt.state, ret ? WEFT__RT_NEW : WEFT__RT_RUNNING);
+	weft__preempt_enable(self);
+	return ret;
+}
+
+void weft__forked(void)
+{
+	struct weft__fiber *self = weft__self();
+
+	if (atomic_load(&weft__rt.state) == WEFT__RT_NEW) {
+		self->tid = (uint32_t)weft__gettid();
+		if (self->kind == WEFT__FOREIGN)
+			self->kind = WEFT__MAIN;
+		weft__rt.main = self;
+		return;
+	}
+	if (self->worker)
+		weft__tls_forked(self->worker->sched.ctx.tls);
+	self->worker = NULL;
+	self->kind = WEFT__MAIN;
+	weft__hook_forked();
+	weft__futex_forked();
+	weft__stacks_forked();
+	weft__foreign_forked();
+	/* the dead fibers' VPs, queues and workers are left behind in copy-on-write memory */
+	memset(&weft__rt, 0, sizeof weft__rt);
+	weft__rt.main = self;
+}
+
+PUBLIC int weft_init(void)
+{
+	return weft__start();
+}
+
+PUBLIC int weft_fini(void)
+{
+	struct weft__fiber *self = weft__self();
+
+	if (!weft__running())
+		return 0;
+	if (self->kind != WEFT__MAIN)
+		return -EBUSY;
+	while (weft__fibers_alive())
+		weft__sleep_until(weft__now() + 1000000);
+	return 0;
+}
+
+PUBLIC unsigned weft_vps(void)
+{
+	return weft__rt.nvps;
+}

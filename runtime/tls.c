@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: MIT
+ * A fiber is a real glibc thread control block: this file makes, recycles and retires them.
+ *
+ * Model:     a TLS block is static TLS below, struct pthread (the TCB) above the thread pointer. ld.so builds it
+ *            (_dl_allocate_tls on our memory, as NPTL does with its stacks); we fill in what start_thread and allocate_stack
+ *            of glibc would. All private names are resolved at start and the result is tested; where that fails, fibers
+ *            share their worker's TLS (-ENOSYS, rt.shared_tls).
+ * Offsets:   tid from _thread_db_pthread_tid, the size from _thread_db_sizeof_pthread, the robust list head from
+ *            get_robust_list(2), the rseq area from __rseq_offset; the head of the TCB (self pointers, stack and pointer
+ *            guard, the reserved area after it) is ABI, shared with compilers and sanitizers.
+ * tid:       a constant number of the fiber's own, not the carrying worker's. libc compares it to tell owners of its
+ *            recursive locks (dlopen's, held while constructors run): with the worker's tid a fiber that migrates could
+ *            not unlock, and the next fiber on the old worker would walk in.
+ * Recycling: libc's own segment is kept (malloc's cache, arena, resolver), its visible state reset; every other
+ *            module's segment is initialised anew, lazily allocated ones are freed.
+ * Context:   make and reset call malloc and free: in thread context, preemption enabled or not, no lock held.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <linux/rseq.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "runtime/runtime.h"
+
+#define MAGIC 0x7765667466696265ull	/* "weftfibe" */
+#define MAX_MODULES 64
+
+/* What the ABI fixes at the thread pointer. */
+struct tcb_head {
+	void *tcb;
+	union dtv *dtv;
+	void *self;
+	int multiple_threads;
+	int gscope_flag;
+	uintptr_t sysinfo;
+	uintptr_t stack_guard;
+	uintptr_t pointer_guard;
+	uint64_t other[9];
+	/* offset 128: reserved since the ABI's first days, unused by glibc */
+	uint64_t magic;
+	struct weft__fiber *fiber;
+};
+_Static_assert(offsetof(struct tcb_head, stack_guard) == 0x28, "compilers read %fs:0x28");
+_Static_assert(offsetof(struct tcb_head, magic) == 128, "the reserved area starts there");
+
+union dtv {
+	size_t counter;
+	struct {
+		void *val;
+		void *to_free;
+	} pointer;
+};
+#define DTV_UNALLOCATED ((void *)-1l)
+
+struct module {
+	size_t id, offset, memsz, filesz;
+	const void *image;
+};
+
+static struct {
+	bool full;
+	size_t size, align, tcb_size, tid_offset;
+	ptrdiff_t robust_offset, rseq_offset;
+	ptrdiff_t self_offset, errno_offset, resp_offset;
+	void *(*allocate)(void *);
+	void (*get_static)(size_t *, size_t *);
+	void (*ctype_init)(void);
+	void (*call_dtors)(void);
+	char *(*dlerror)(void);
+	unsigned nmodules;
+	struct module module[MAX_MODULES];	/* static TLS of others than libc and us */
+	bool incomplete;		/* more modules than the table holds: full TLS is not offered */
+	_Atomic uint32_t stale;
+} tls = { .size = 4096, .align = 64, .tcb_size = 1024 };
+
+static __thread volatile int probe __attribute__((tls_model("initial-exec"))) = 0x77656674;
+
+size_t weft__tls_size(size_t *align)
+{
+	*align = tls.align;
+	return tls.size;
+}
+
+size_t weft__tcb_size(void)
+{
+	return tls.tcb_size;
+}
+
+void weft__tls_mark(void *tcb, struct weft__fiber *f)
+{
+	struct tcb_head *h = tcb;
+
+	h->magic = MAGIC;
+	h->fiber = f;
+}
+
+struct weft__fiber *weft__fiber_of(const void *handle)
+{
+	const struct tcb_head *h = handle;
+
+	return h && h->magic == MAGIC ? h->fiber : NULL;
+}
+
+static int see_module(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	char *tp = arg, *block = info->dlpi_tls_data;
+	const ElfW(Phdr) *ph = NULL;
+	struct module m;
+
+	(void)size;
+	if (info->dlpi_tls_modid == 0 || block == NULL || block >= tp ||
+	    block < tp - (tls.size - tls.tcb_size))
+		return 0;
+	for (int i = 0; i < info->dlpi_phnum; i++)
+		if (info->dlpi_phdr[i].p_type == PT_TLS)
+			ph = &info->dlpi_phdr[i];
+	if (!ph || ph->p_memsz == 0)
+		return 0;
+	m = (struct module){ info->dlpi_tls_modid, (size_t)(tp - block), ph->p_memsz, ph->p_filesz,
+			     (const char *)info->dlpi_addr + ph->p_vaddr };
+	/* libc's is recycled as it is, ours holds only the pointer to the fiber */
+	if ((tp + tls.errno_offset >= block && tp + tls.errno_offset < block + m.memsz) ||
+	    (tp + tls.self_offset >= block && tp + tls.self_offset < block + m.memsz))
+		return 0;
+	if (tls.nmodules == MAX_MODULES)
+		tls.incomplete = true;
+	else
+		tls.module[tls.nmodules++] = m;
+	return 0;
+}
+
+static void see_modules(void)
+{
+	/* relaxed: a racing spawn may reset a block by the old list once; the new module's first use in
+	 * that block is then as after its thread's creation before the dlopen */
+	atomic_store_explicit(&tls.stale, 0, memory_order_relaxed);
+	tls.nmodules = 0;
+	dl_iterate_phdr(see_module, weft__arch_tls());
+}
+
+void weft__tls_modules_changed(void)
+{
+	atomic_store_explicit(&tls.stale, 1, memory_order_relaxed);
+}
+
+static void fill_head(char *tcb, struct weft__fiber *f)
+{
+	const struct tcb_head *mine = weft__arch_tls();
+	struct tcb_head *h = (struct tcb_head *)tcb;
+
+	h->tcb = tcb;
+	h->self = tcb;
+	h->multiple_threads = 1;
+	h->sysinfo = mine->sysinfo;
+	h->stack_guard = mine->stack_guard;
+	h->pointer_guard = mine->pointer_guard;
+	weft__tls_mark(tcb, f);
+	*(int *)(tcb + tls.tid_offset) = (int)f->tid;
+	if (tls.robust_offset) {
+		/* struct robust_list_head, and before it NPTL's robust_prev */
+		void **head = (void **)(tcb + tls.robust_offset);
+		void **mine_head = (void **)((char *)mine + tls.robust_offset);
+
+		head[0] = head;
+		head[1] = mine_head[1];		/* offset of the lock word: the same for all */
+		head[2] = NULL;
+		head[-1] = head;
+	}
+	if (tls.rseq_offset) {
+		/* the registration belongs to kernel threads; sched_getcpu then asks the kernel */
+		struct rseq *rs = (struct rseq *)(tcb + tls.rseq_offset);
+
+		rs->cpu_id_start = 0;
+		rs->cpu_id = (uint32_t)RSEQ_CPU_ID_REGISTRATION_FAILED;
+		rs->rseq_cs = 0;
+	}
+	*(struct weft__fiber **)(tcb + tls.self_offset) = f;
+	if (tls.resp_offset) {
+		struct __res_state *res = weft__stack_resolver(f);
+
+		if (res)
+			*(struct __res_state **)(tcb + tls.resp_offset) = res;
+	}
+}
+
+int weft__tls_make(void *tcb, struct weft__fiber *f)
+{
+	if (!tls.full) {
+		weft__tls_mark(tcb, f);
+		f->ctx.tls = NULL;
+		return 0;
+	}
+	if (!tls.allocate(tcb))
+		return -EAGAIN;
+	fill_head(tcb, f);
+	f->ctx.tls = tcb;
+	return 0;
+}
+
+int weft__tls_reset(void *tcb_, struct weft__fiber *f)
+{
+	char *tcb = tcb_;
+	union dtv *dtv;
+
+	if (!tls.full)
+		return 0;
+	if (weft__unlikely(atomic_load_explicit(&tls.stale, memory_order_relaxed)))
+		see_modules();
+	dtv = ((struct tcb_head *)tcb)->dtv;
+	for (size_t i = 1; i <= dtv[-1].counter; i++)
+		if (weft__unlikely(dtv[i].pointer.to_free != NULL)) {
+			free(dtv[i].pointer.to_free);
+			dtv[i].pointer.to_free = NULL;
+			dtv[i].pointer.val = DTV_UNALLOCATED;
+		}
+	for (unsigned i = 0; i < tls.nmodules; i++) {
+		const struct module *m = &tls.module[i];
+
+		memcpy(tcb - m->offset, m->image, m->filesz);
+		memset(tcb - m->offset + m->filesz, 0, m->memsz - m->filesz);
+	}
+	*(int *)(tcb + tls.errno_offset) = 0;
+	*(int *)(tcb + tls.tid_offset) = (int)f->tid;
+	f->ctx.tls = tcb;
+	return 0;
+}
+
+void weft__tls_start(void)
+{
+	if (tls.full)
+		tls.ctype_init();
+}
+
+void weft__tls_dtors(void)
+{
+	if (tls.full)
+		tls.call_dtors();
+}
+
+void weft__tls_exit(void)
+{
+	if (!tls.full)
+		return;
+	if (uselocale((locale_t)0) != LC_GLOBAL_LOCALE)
+		uselocale(LC_GLOBAL_LOCALE);
+	tls.dlerror();
+}
+
+static void unregister_rseq(char *tp)
+{
+	struct rseq *rs = (struct rseq *)(tp + tls.rseq_offset);
+
+	if (!tls.full || !tls.rseq_offset)
+		return;
+	/* glibc registers 32 bytes, later ones what AT_RSEQ_FEATURE_SIZE rounds up to: try both */
+	if (syscall(SYS_rseq, rs, 32, RSEQ_FLAG_UNREGISTER, 0x53053053) != 0)
+		syscall(SYS_rseq, rs, sizeof *rs, RSEQ_FLAG_UNREGISTER, 0x53053053);
+	rs->cpu_id = (uint32_t)RSEQ_CPU_ID_REGISTRATION_FAILED;
+}
+
+void weft__tls_unregister_rseq(void)
+{
+	unregister_rseq(weft__arch_tls());
+}
+
+void weft__tls_forked(void *worker_tls)
+{
+	char *mine = weft__arch_tls();
+
+	if (!tls.full)
+		return;
+	/* glibc counts the worker's stack, this block included, as free in the child */
+	if (worker_tls && worker_tls != mine)
+		unregister_rseq(worker_tls);
+	if (tls.robust_offset)
+		syscall(SYS_set_robust_list, mine + tls.robust_offset, 3 * sizeof(void *));
+}
+
+/* Does a block that we make work as a thread's? Nothing in here may use TLS but on purpose. */
+static __attribute__((noinline)) bool try_block(char *tcb)
+{
+	uint64_t all = ~0ull, old;
+	void *mine = weft__arch_tls(), *self;
+	int *(*volatile location)(void) = __errno_location;	/* declared const: not to be hoisted */
+	int value, *err;
+	uintptr_t guard, my_guard = ((struct tcb_head *)mine)->stack_guard;
+
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+	weft__arch_set_tls(tcb);
+	self = weft__arch_tls();
+	value = probe;
+	err = location();
+	guard = ((struct tcb_head *)self)->stack_guard;
+	weft__arch_set_tls(mine);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, 8);
+	return self == tcb && value == 0x77656674 && (char *)err == tcb + tls.errno_offset &&
+	       guard == my_guard;
+}
+
+static bool self_test(void)
+{
+	static struct weft__fiber fake;
+	void (*deallocate)(void *, bool) = dlsym(RTLD_DEFAULT, "_dl_deallocate_tls");
+	size_t bytes = (tls.size + tls.align + 4095) & ~(size_t)4095;
+	char *mem = weft__stack_map(bytes), *tcb;
+	bool works = false;
+
+	if (!mem)
+		return false;
+	tcb = (char *)((uintptr_t)(mem + bytes - tls.tcb_size) & ~(uintptr_t)(tls.align - 1));
+	fake.tid = 1u << 22;
+	/* the main thread's block must look as we believe: its tid is where we would write */
+	if (*(pid_t *)((char *)weft__arch_tls() + tls.tid_offset) == (pid_t)weft__gettid() &&
+	    weft__tls_make(tcb, &fake) == 0) {
+		works = try_block(tcb) && weft__tls_reset(tcb, &fake) == 0 && try_block(tcb);
+		if (deallocate)
+			deallocate(tcb, false);
+	}
+	munmap(mem, bytes);
+	return works;
+}
+
+static bool resolve(void)
+{
+	const uint32_t *size = dlsym(RTLD_DEFAULT, "_thread_db_sizeof_pthread");
+	const uint32_t *tid = dlsym(RTLD_DEFAULT, "_thread_db_pthread_tid");	/* bits, count, offset */
+	const ptrdiff_t *rseq = dlsym(RTLD_DEFAULT, "__rseq_offset");
+	char *tp = weft__arch_tls();
+	char *resp = dlsym(RTLD_DEFAULT, "__resp");
+	void *robust = NULL;
+	size_t len = 0;
+
+	tls.allocate = dlsym(RTLD_DEFAULT, "_dl_allocate_tls");
+	tls.get_static = dlsym(RTLD_DEFAULT, "_dl_get_tls_static_info");
+	tls.ctype_init = dlsym(RTLD_DEFAULT, "__ctype_init");
+	tls.call_dtors = dlsym(RTLD_DEFAULT, "__call_tls_dtors");
+	tls.dlerror = dlsym(RTLD_DEFAULT, "dlerror");
+	if (!size || !tid || !tls.allocate || !tls.get_static || !tls.ctype_init ||
+	    !tls.call_dtors || !tls.dlerror || tid[0] != 32)
+		return false;
+	tls.get_static(&tls.size, &tls.align);
+	if (tls.align < 64)
+		tls.align = 64;
+	tls.tcb_size = *size;
+	tls.tid_offset = tid[2];
+	if (tls.tcb_size < sizeof(struct tcb_head) || tls.size < tls.tcb_size ||
+	    tls.tid_offset >= tls.tcb_size)
+		return false;
+	tls.errno_offset = (char *)__errno_location() - tp;
+	tls.self_offset = (char *)&weft__tls_self - tp;
+	tls.resp_offset = resp ? resp - tp : 0;
+	tls.rseq_offset = rseq && *rseq > 0 && *rseq < (ptrdiff_t)tls.tcb_size ? *rseq : 0;
+	if (syscall(SYS_get_robust_list, 0, &robust, &len) == 0 && robust &&
+	    (char *)robust > tp && (char *)robust + len <= tp + tls.tcb_size)
+		tls.robust_offset = (char *)robust - tp;
+	return true;
+}
+
+int weft__tls_init(bool force_shared)
+{
+	if (force_shared)
+		return -ENOSYS;
+	if (tls.full)
+		return 0;		/* again, in the child of a fork */
+	if (resolve()) {
+		tls.full = true;
+		see_modules();
+		if (!tls.incomplete && self_test())
+			return 0;
+	}
+	tls.full = false;
+	tls.size = 4096;
+	tls.align = 64;
+	tls.tcb_size = 1024;
+	return -ENOSYS;
+}

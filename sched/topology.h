@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ * From whom a VP steals first: the other VPs by distance in the machine.
+ *
+ * Model:     VP i stands for the i-th CPU that the loading thread may use, in hwloc's logical order
+ *            (siblings beside each other); more VPs than CPUs start again at the first. For each VP
+ *            only the numbers of its core, caches, node and package are kept; hwloc's own tree is
+ *            freed at once.
+ * Distance:  same core, same L2, same L3, same NUMA node or package (the smaller
+ *            first), the rest. Within one distance the order starts at the next VP, so that
+ *            thieves do not all ask the same victim.
+ * Cost:      with up to 2 VPs nothing is measured and hwloc is never called. Otherwise loading
+ *            takes milliseconds, reads /sys, allocates and wants a real stack: load it on a kernel
+ *            thread that may do that (the monitor), and steal in the trivial order i + 1, i + 2,
+ *            ... until it is there.
+ * Locking:   none; constant once loaded.
+ */
+#ifndef WEFT_SCHED_TOPOLOGY_H
+#define WEFT_SCHED_TOPOLOGY_H
+
+struct weft__topology;
+
+/* For `vps` VPs. `synthetic`: a machine in hwloc's notation ("package:2 l3:1 core:4 pu:2") instead
+ * of this one; NULL outside of tests. If hwloc cannot tell, all VPs are equally far. NULL: no
+ * memory, or vps is 0. */
+struct weft__topology *weft__topology_load(unsigned vps, const char *synthetic);
+void weft__topology_free(struct weft__topology *t);
+
+/* Write all other VPs into order[0 .. vps - 2], nearest first. Returns how many, or -EINVAL for a
+ * wrong `vp`. */
+int weft__topology_order(const struct weft__topology *t, unsigned vp, unsigned *order);
+
+/* The kernel's number of the CPU that the VP stands for; -1 if it was not measured. */
+int weft__topology_cpu(const struct weft__topology *t, unsigned vp);
+
+/* CPUs that were found usable; 0 if it was not measured. */
+unsigned weft__topology_cpus(const struct weft__topology *t);
+
+#endif

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT
+ * O_NONBLOCK, time limits of sockets, ends of streams, closing under a waiter, numbers that are used again.
+ */
+#include "io_check.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+
+static char buf[1 << 20];
+
+static void nonblocking(void)
+{
+	int fds[2], l;
+	ssize_t n, total = 0;
+
+	CHECK(pipe2(fds, O_NONBLOCK) == 0);
+	FAILS(read(fds[0], buf, 1), EAGAIN);
+	while ((n = write(fds[1], buf, sizeof buf)) > 0)
+		total += n;		/* parts are what is asked for here */
+	CHECK(errno == EAGAIN && total >= 4096 && total < (ssize_t)sizeof buf);
+	CHECK(fcntl(fds[0], F_GETFL) & O_NONBLOCK);
+	close(fds[0]);
+	close(fds[1]);
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) == 0);
+	FAILS(recv(fds[0], buf, 1, 0), EAGAIN);
+	FAILS(recv(fds[0], buf, 1, MSG_WAITALL), EAGAIN);
+	FAILS(read(fds[0], buf, 1), EAGAIN);
+	n = send(fds[1], buf, sizeof buf, 0);
+	CHECK(n > 0 && n < (ssize_t)sizeof buf);
+	while (send(fds[1], buf, 4096, 0) > 0)
+		;
+	FAILS(send(fds[1], buf, sizeof buf, 0), EAGAIN);
+	close(fds[0]);
+	close(fds[1]);
+
+	/* the call's own flag on a blocking socket */
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	FAILS(recv(fds[0], buf, 1, MSG_DONTWAIT), EAGAIN);
+	n = send(fds[1], buf, sizeof buf, MSG_DONTWAIT);
+	CHECK(n > 0 && n < (ssize_t)sizeof buf);
+	CHECK(!(fcntl(fds[0], F_GETFL) & O_NONBLOCK));
+	close(fds[0]);
+	close(fds[1]);
+
+	l = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	CHECK(listen(l, 5) == 0);
+	FAILS(accept(l, NULL, NULL), EAGAIN);
+	close(l);
+}
+
+static void errors(void)
+{
+	int fds[2], s;
+
+	FAILS(read(-1, buf, 1), EBADF);
+	FAILS(write(9999, buf, 1), EBADF);
+	FAILS(recv(9999, buf, 1, 0), EBADF);
+	FAILS(close(9999), EBADF);
+	CHECK(pipe(fds) == 0);
+	FAILS(recv(fds[0], buf, 1, 0), ENOTSOCK);
+	FAILS(accept(fds[0], NULL, NULL), ENOTSOCK);
+	FAILS(read(fds[1], buf, 1), EBADF);
+	FAILS(write(fds[0], buf, 1), EBADF);
+	FAILS(pread(fds[0], buf, 1, 0), ESPIPE);
+	CHECK(read(fds[0], buf, 0) == 0);
+	close(fds[0]);
+	signal(SIGPIPE, SIG_IGN);
+	FAILS(write(fds[1], buf, 1), EPIPE);
+	close(fds[1]);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	FAILS(accept(fds[0], NULL, NULL), EINVAL);
+	close(fds[0]);
+	FAILS(write(fds[1], buf, 1), EPIPE);
+	FAILS(send(fds[1], buf, 1, 0), EPIPE);
+	CHECK(read(fds[1], buf, 1) == 0);
+	close(fds[1]);
+	s = socket(AF_INET, SOCK_DGRAM, 0);
+	FAILS(accept(s, NULL, NULL), EOPNOTSUPP);
+	close(s);
+}
+
+static void time_limits(void)
+{
+	struct timeval tv = { 0, 60000 };
+	int fds[2], l;
+	double t;
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	CHECK(setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0);
+	CHECK(setsockopt(fds[0], SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv) == 0);
+	t = now();
+	FAILS(recv(fds[0], buf, 1, 0), EAGAIN);
+	CHECK(now() - t >= 0.058 && now() - t < 5);
+	t = now();
+	FAILS(read(fds[0], buf, 1), EAGAIN);
+	CHECK(now() - t >= 0.058);
+	t = now();
+	CHECK(send(fds[1], "abc", 3, 0) == 3);
+	CHECK(recv(fds[0], buf, 10, MSG_WAITALL) == 3);
+	CHECK(now() - t >= 0.058);
+	t = now();
+	CHECK(send(fds[0], buf, sizeof buf, 0) < (ssize_t)sizeof buf);
+	CHECK(now() - t >= 0.058);
+	FAILS(send(fds[0], buf, sizeof buf, 0), EAGAIN);
+	close(fds[0]);
+	close(fds[1]);
+	l = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(listen(l, 5) == 0);
+	CHECK(setsockopt(l, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0);
+	t = now();
+	FAILS(accept(l, NULL, NULL), EAGAIN);
+	CHECK(now() - t >= 0.058);
+	close(l);
+}
+
+static volatile sig_atomic_t sigpipes;
+
+static void on_sigpipe(int sig)
+{
+	(void)sig;
+	sigpipes++;
+}
+
+static void *close_later(void *arg)
+{
+	nap(30);
+	close((int)(intptr_t)arg);
+	return NULL;
+}
+
+/* The other end goes away under a blocking write. */
+static void broken_pipe(void)
+{
+	int fds[2];
+	pthread_t t;
+	ssize_t n;
+
+	signal(SIGPIPE, on_sigpipe);
+	CHECK(pipe(fds) == 0);
+	t = start(close_later, (void *)(intptr_t)fds[0]);
+	n = write(fds[1], buf, sizeof buf);
+	CHECK(n > 0 && n < (ssize_t)sizeof buf);
+	join(t);
+	sigpipes = 0;
+	FAILS(write(fds[1], buf, 1), EPIPE);
+	CHECK(sigpipes == 1);
+	close(fds[1]);
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	t = start(close_later, (void *)(intptr_t)fds[0]);
+	n = write(fds[1], buf, sizeof buf);
+	CHECK(n > 0 && n < (ssize_t)sizeof buf);
+	join(t);
+	CHECK(sigpipes == 1);
+	FAILS(write(fds[1], buf, 1), EPIPE);
+	CHECK(sigpipes == 2);
+	FAILS(send(fds[1], buf, 1, MSG_NOSIGNAL), EPIPE);
+	CHECK(sigpipes == 2);
+	close(fds[1]);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static void *reader(void *arg)
+{
+	char c;
+	ssize_t n = read((int)(intptr_t)arg, &c, 1);
+
+	return (void *)(intptr_t)(n < 0 ? -errno : n);
+}
+
+/* A waiter's descriptor is closed: Linux lets it wait for the old file, others tell it EBADF. It ends either way
+ * when the other side goes, and never takes anything from the number's next owner. */
+static void close_under_waiter(void)
+{
+	for (int round = 0; round < 20; round++) {
+		int fds[2], next[2];
+		pthread_t t;
+		intptr_t r;
+
+		CHECK(pipe(fds) == 0);
+		t = start(reader, (void *)(intptr_t)fds[0]);
+		nap(5);
+		if (round & 1) {
+			close(fds[0]);
+			CHECK(pipe(next) == 0);
+		} else {
+			CHECK(pipe(next) == 0);
+			CHECK(dup2(next[0], fds[0]) == fds[0]);
+		}
+		CHECK(write(next[1], "x", 1) == 1);
+		nap(5);
+		close(fds[1]);
+		r = (intptr_t)join(t);
+		CHECK(r == 0 || r == -EBADF);
+		CHECK(read(next[0], buf, 1) == 1);
+		close(next[0]);
+		close(next[1]);
+		if (!(round & 1))
+			close(fds[0]);
+	}
+}
+
+/* shutdown is the portable way to get a waiter out. */
+static void shutdown_under_waiter(void)
+{
+	int fds[2];
+	pthread_t t;
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	t = start(reader, (void *)(intptr_t)fds[0]);
+	nap(10);
+	shutdown(fds[0], SHUT_RDWR);
+	CHECK(join(t) == (void *)0);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* A number that was a pipe becomes a file, by way of stdio, and a pipe again. */
+static void numbers_again(void)
+{
+	char name[] = "/tmp/io_nonblock_XXXXXX";
+	int file = mkstemp(name);
+
+	CHECK(file >= 0);
+	unlink(name);
+	CHECK(write(file, buf, 100000) == 100000);
+	for (int i = 0; i < 50; i++) {
+		int fds[2], n;
+		char path[64];
+		FILE *f;
+
+		CHECK(pipe(fds) == 0);
+		CHECK(write(fds[1], "ab", 2) == 2);
+		CHECK(read(fds[0], buf, 10) == 2);
+		f = fdopen(fds[0], "r");
+		CHECK(f && fclose(f) == 0);
+		snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+		f = fopen(path, "r");
+		CHECK(f && fileno(f) == fds[0]);
+		n = (int)read(fileno(f), buf, 99999);
+		CHECK(n == 99999);
+		fclose(f);
+		f = popen("echo hello", "r");
+		CHECK(f && fgets(buf, 100, f) && !strcmp(buf, "hello\n"));
+		CHECK(pclose(f) == 0);
+		close(fds[1]);
+	}
+	close(file);
+}
+
+static void *all(void *arg)
+{
+	(void)arg;
+	nonblocking();
+	errors();
+	time_limits();
+	broken_pipe();
+	close_under_waiter();
+	shutdown_under_waiter();
+	numbers_again();
+	return NULL;
+}
+
+int main(void)
+{
+	deadline(60);
+	all(NULL);			/* in the main thread, before there is another */
+	join(start(all, NULL));
+	all(NULL);			/* and after */
+	return 0;
+}

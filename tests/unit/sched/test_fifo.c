@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ * The order of the fifo policy, and its inline twin. What all policies have in common:
+ * test_policy.c.
+ */
+#include <criterion/criterion.h>
+
+#include "sched/fifo.h"
+
+TestSuite(fifo, .timeout = 20);
+
+enum { N = 33 };
+
+static struct weft_sched_node node[N];
+
+static void fill(struct weft__fifo *q, int from, int to)
+{
+	weft__fifo_init(q);
+	for (int i = from; i < to; i++)
+		weft__fifo_enqueue(q, &node[i]);
+}
+
+static void expect(struct weft__fifo *q, int from, int to)
+{
+	for (int i = from; i < to; i++)
+		cr_assert_eq(weft__fifo_pick(q), &node[i], "node %d", i);
+}
+
+Test(fifo, order_ignores_reason_and_priority)
+{
+	struct weft__fifo q;
+
+	cr_assert_eq(weft_sched_fifo.queue_size, sizeof(q));
+	weft_sched_fifo.init(&q, 0);
+	for (int i = 0; i < N; i++) {
+		node[i].prio = (i * 37) % 100;
+		weft_sched_fifo.enqueue(&q, &node[i], (enum weft_enqueue_reason)(i % 5));
+	}
+	for (int i = 0; i < N; i++)
+		cr_assert_eq(weft_sched_fifo.pick(&q), &node[i]);
+	cr_assert_null(weft_sched_fifo.pick(&q));
+}
+
+/* The runtime mixes the inline functions with calls through the table. */
+Test(fifo, inline_and_table_are_the_same)
+{
+	struct weft__fifo q;
+
+	fill(&q, 0, 2);
+	weft_sched_fifo.enqueue(&q, &node[2], WEFT_ENQ_NEW);
+	cr_assert_eq(weft_sched_fifo.pick(&q), &node[0]);
+	expect(&q, 1, 3);
+	cr_assert(weft__fifo_empty(&q));
+}
+
+Test(fifo, rotate)
+{
+	struct weft__fifo q;
+
+	weft__fifo_init(&q);
+	cr_assert_null(weft__fifo_rotate(&q, &node[0]));
+	cr_assert(weft__fifo_empty(&q), "a refused rotate must not enqueue");
+	weft__fifo_enqueue(&q, &node[1]);
+	for (int i = 0; i < 10; i++)
+		cr_assert_eq(weft__fifo_rotate(&q, &node[i % 2]), &node[(i + 1) % 2]);
+	cr_assert_eq(weft__fifo_pick(&q), &node[1]);
+	cr_assert_null(weft__fifo_pick(&q));
+
+	fill(&q, 0, 3);
+	cr_assert_eq(weft__fifo_rotate(&q, &node[3]), &node[0]);
+	weft__fifo_enqueue(&q, &node[4]);
+	expect(&q, 1, 5);
+	cr_assert(weft__fifo_empty(&q));
+}
+
+Test(fifo, steals_the_oldest_half_in_order)
+{
+	for (int n = 1; n <= N; n++)
+		for (unsigned max = 1; max <= N; max++) {
+			struct weft__fifo victim, thief;
+			int want = n / 2 ? n / 2 : 1;
+
+			if (want > (int)max)
+				want = (int)max;
+			fill(&victim, 0, n);
+			weft__fifo_init(&thief);
+			cr_assert_eq(weft__fifo_steal(&victim, &thief, max), (unsigned)want);
+			expect(&thief, 0, want);
+			cr_assert_null(weft__fifo_pick(&thief));
+			expect(&victim, want, n);
+			cr_assert_null(weft__fifo_pick(&victim));
+		}
+}
+
+Test(fifo, stolen_ones_go_behind_the_thiefs_own)
+{
+	struct weft__fifo victim, thief;
+
+	fill(&thief, 0, 3);
+	fill(&victim, 3, 9);
+	cr_assert_eq(weft__fifo_steal(&victim, &thief, 100), 3);
+	weft__fifo_enqueue(&thief, &node[20]);
+	weft__fifo_enqueue(&victim, &node[21]);
+	expect(&thief, 0, 6);
+	cr_assert_eq(weft__fifo_pick(&thief), &node[20]);
+	expect(&victim, 6, 9);
+	cr_assert_eq(weft__fifo_pick(&victim), &node[21]);
+	cr_assert_eq(weft__fifo_steal(&victim, &thief, 0), 0);
+}

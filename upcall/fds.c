@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT
+ * The runtime's own descriptors: the epoll instance, eventfds, switch-record rings.
+ *
+ * Model:     programs number descriptors from 0 and close ranges of them. Ours are moved up, and a bit map tells the
+ *            wrappers of close, dup2 and close_range to leave them alone. Not right below RLIMIT_NOFILE: the kernel's
+ *            table, which every fork copies, is as long as the highest number.
+ * Context:   any thread; async-signal-safe.
+ * Locking:   none; the map is atomic words, and only the owner of a descriptor sets or clears its bit.
+ */
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "runtime/arch/arch.h"
+#include "upcall/netpoll.h"
+
+#define MAX_FD 65536	/* above that a descriptor of ours is merely not protected */
+#define HIGH 1984	/* where ours start, if the limit allows */
+
+/* relaxed everywhere: a bit is set before anybody else learns the number */
+static _Atomic uint64_t map[MAX_FD / 64];
+static _Atomic int lowest = INT_MAX;
+
+static int first_choice(void)
+{
+	struct rlimit lim = { 1024, 1024 };
+
+	weft__arch_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&lim, 0, 0);
+	if (lim.rlim_cur >= HIGH + 64)
+		return HIGH;
+	return (int)(lim.rlim_cur - lim.rlim_cur / 8);
+}
+
+int weft__fd_protect(int fd)
+{
+	int low;
+	long high;
+
+	if (fd < 0)
+		return fd;
+	high = weft__arch_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, first_choice(), 0, 0, 0);
+	if (high < 0)
+		high = weft__arch_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 10, 0, 0, 0);
+	if (high < 0) {
+		weft__arch_syscall(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC, 0, 0, 0);
+		high = fd;
+	} else {
+		weft__arch_syscall(SYS_close, fd, 0, 0, 0, 0, 0);
+	}
+	if (high >= MAX_FD)
+		return (int)high;
+	atomic_fetch_or_explicit(&map[high / 64], 1ull << (high % 64), memory_order_relaxed);
+	low = atomic_load_explicit(&lowest, memory_order_relaxed);
+	while (high < low && !atomic_compare_exchange_weak_explicit(&lowest, &low, (int)high,
+			memory_order_relaxed, memory_order_relaxed))
+		;
+	return (int)high;
+}
+
+bool weft__fd_protected(int fd)
+{
+	return fd >= atomic_load_explicit(&lowest, memory_order_relaxed) && fd < MAX_FD &&
+	       (atomic_load_explicit(&map[fd / 64], memory_order_relaxed) >> (fd % 64) & 1);
+}
+
+int weft__fd_next_protected(int fd)
+{
+	int low = atomic_load_explicit(&lowest, memory_order_relaxed);
+
+	if (fd < low)
+		fd = low;
+	while (fd < MAX_FD) {
+		uint64_t word = atomic_load_explicit(&map[fd / 64], memory_order_relaxed) >> (fd % 64);
+
+		if (word)
+			return fd + __builtin_ctzll(word);
+		fd = (fd / 64 + 1) * 64;
+	}
+	return -1;
+}
+
+void weft__fd_release(int fd)
+{
+	if (fd < 0)
+		return;
+	if (fd < MAX_FD)
+		atomic_fetch_and_explicit(&map[fd / 64], ~(1ull << (fd % 64)), memory_order_relaxed);
+	weft__arch_syscall(SYS_close, fd, 0, 0, 0, 0, 0);
+}

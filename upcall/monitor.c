@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: MIT
+ * The monitor: the one kernel thread without a VP. It turns what the kernel says into upcalls.
+ *
+ * It sleeps in an epoll of its own on: an eventfd (weft__hook_monitor_wake), the switch records of the workers that are armed, the
+ * netpoller's epoll while no worker attends to it, a signalfd; and until the first of: the next look at the VPs, the first timer.
+ *
+ * When it looks (tick): only while a fiber is queued that does not run. With nothing queued there is nothing to preempt for, nothing
+ *     to hand a VP on for; then it sleeps without limit (monitor_asleep) and whoever queues something wakes it (sched.c). To
+ *     spare them that system call it goes on ticking for LINGER looks after the last sight of a queue.
+ * PREEMPTED   a VP whose scheduling count has not moved for a quantum, with something queued for it, is kicked; at once, if what is
+ *     queued was woken from outside (a timer, a descriptor, a foreign thread) and no VP is idle.
+ * BLOCKED     a worker that left its CPU to wait, by record, mark or state, and something is queued: its VP goes to a sleeping worker.
+ *     Records are armed only while something is queued: a worker that stalls while nobody else wants to run costs nothing.
+ * UNBLOCKED   a worker that runs again without a VP is kicked, so that its fiber enters the scheduler (preempt.c).
+ * Context:    its own thread, all signals blocked; never blocks but in that epoll. It may make kernel threads.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/hooks.h"
+#include "runtime/sync.h"
+#include "sched/topology.h"
+#include "upcall/netpoll.h"
+#include "upcall/upcall.h"
+#include "weft/upcall.h"
+
+#define US 1000u
+#define MS 1000000u
+#define LINGER 10u
+#define RETRY_NS (100 * US)		/* between attempts to preempt the same fiber */
+#define HOG_NS (50 * US)		/* a fiber that ran that long will not look at the common queue by itself */
+#define TIMER_SLACK_NS (30 * US)	/* timers that close are taken in one go (the kernel's default slack is 50 µs) */
+#define MARK_NS (20 * US)		/* marks: a call that lasts that long stalls */
+#define BACKOFF_MIN_US 100u
+#define BACKOFF_MAX_US 4000u
+#define EVENTS 64
+
+enum weft_blocked_source weft__source;
+
+static struct {
+	int epfd, evfd, sigfd;
+	_Atomic uint32_t notified;	/* the eventfd is readable */
+	struct weft__fiber self;
+	unsigned idle_looks;
+	uint64_t rng;
+	pid_t tid;
+	int netpoll_fd;			/* what is registered in epfd, -1: nothing */
+	bool netpoll_on;
+} mon = { .epfd = -1, .evfd = -1, .sigfd = -1 };
+
+static char tag_event, tag_netpoll, tag_signal;
+
+void weft__hook_monitor_wake(void)
+{
+	uint64_t one = 1;
+
+	/* [MON-1] acq_rel; pairs with the exchange in drain: what was submitted before is seen after */
+	if (mon.evfd >= 0 &&
+	    atomic_exchange_explicit(&mon.notified, 1, memory_order_acq_rel) == 0)
+		syscall(SYS_write, mon.evfd, &one, sizeof one);
+}
+
+static void drain(void)
+{
+	uint64_t n;
+
+	syscall(SYS_read, mon.evfd, &n, sizeof n);
+	/* [MON-1] acq_rel; pairs with the exchange in weft__hook_monitor_wake */
+	atomic_exchange_explicit(&mon.notified, 0, memory_order_acq_rel);
+}
+
+static bool anything_queued(void)
+{
+	if (weft__work_anywhere())
+		return true;
+	for (unsigned i = 0; i < weft__rt.nvps; i++)
+		if (atomic_load_explicit(&weft__rt.vp[i].runnext, memory_order_relaxed))
+			return true;
+	return false;
+}
+
+static bool somebody_polls(void)
+{
+	return *(struct weft__worker *volatile *)&weft__rt.poller != NULL;
+}
+
+static unsigned idle_vps(void)
+{
+	return *(volatile unsigned *)&weft__rt.nidle;
+}
+
+/* VPs that found no sleeping worker to carry them. */
+static void adopt_orphans(void)
+{
+	for (;;) {
+		struct weft__vp *vp;
+		int err;
+
+		weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
+		vp = weft__rt.orphans;
+		if (vp)
+			weft__rt.orphans = vp->idle_next;
+		weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
+		if (!vp)
+			return;
+		err = weft__worker_new(vp);
+		if (err) {
+			static bool told;
+
+			if (!told)
+				weft__warn("no kernel thread for a virtual processor: %s (RLIMIT_NPROC, "
+					   "the pids cgroup or memory); going on with fewer", strerror(-err));
+			told = true;
+			if (vp->spinning) {
+				vp->spinning = false;
+				atomic_fetch_sub_explicit(&weft__rt.nspin, 1, memory_order_relaxed);
+			}
+			weft__vp_release(vp);
+			return;
+		}
+	}
+}
+
+static void hand_off(struct weft__worker *w, uint64_t since, uint64_t now)
+{
+	struct weft__vp *vp;
+
+	if (!weft__vp_retake(w, &vp))
+		return;
+	if (since && since < now)
+		weft__blocked_note(weft__now() - since);
+	w->backoff_us = 0;
+	weft__vp_give(vp);
+	adopt_orphans();
+	if (weft__source == WEFT_BLOCKED_RECORDS)
+		weft__records_arm(w);		/* to see it come back */
+}
+
+/* Something is queued: does it help to free this worker's VP? */
+static void on_record(struct weft__worker *w, uint64_t now)
+{
+	switch (weft__records_read(w)) {
+	case WEFT__SEEN_NOTHING:
+		return;
+	case WEFT__SEEN_BLOCKED:
+		if (atomic_load_explicit(&w->vp, memory_order_relaxed) && anything_queued())
+			hand_off(w, w->out_at, now);
+		break;
+	case WEFT__SEEN_BACK:
+		if (atomic_load_explicit(&w->stalled, memory_order_relaxed))
+			weft__kick(w, now);
+		break;
+	case WEFT__SEEN_PREEMPTED:
+		break;
+	}
+	if (atomic_load_explicit(&w->stalled, memory_order_relaxed))
+		return;
+	/* Silent until armed again (look), later each time that nothing came of it. */
+	weft__records_mute(w);
+	w->backoff_us = w->backoff_us ? 2 * w->backoff_us : BACKOFF_MIN_US;
+	if (w->backoff_us > BACKOFF_MAX_US)
+		w->backoff_us = BACKOFF_MAX_US;
+	w->rearm_at = now + (uint64_t)w->backoff_us * US;
+	w->armed = false;
+}
+
+/* A VP is carried by w and its count has not moved since the last look: does w stall? */
+static bool stalls(struct weft__worker *w, uint64_t now)
+{
+	switch (weft__source) {
+	case WEFT_BLOCKED_MARKS:
+		if (atomic_load_explicit(&w->mark, memory_order_relaxed) != WEFT__B_MARKED)
+			return false;
+		if (w->seen_mark != *(volatile uint32_t *)&w->mark_seq) {
+			w->seen_mark = *(volatile uint32_t *)&w->mark_seq;
+			w->out_at = now;
+			return false;
+		}
+		return now - w->out_at >= MARK_NS;
+	default:
+		return weft__state_blocked(w->tid);
+	}
+}
+
+static uint64_t random_up_to(uint64_t n)
+{
+	mon.rng ^= mon.rng << 13;
+	mon.rng ^= mon.rng >> 7;
+	mon.rng ^= mon.rng << 17;
+	return mon.rng % n;
+}
+
+static uint64_t quantum(void)
+{
+	if (weft__rt.cfg.fuzz_ns)
+		return weft__rt.cfg.fuzz_ns + random_up_to(20 * weft__rt.cfg.fuzz_ns);
+	return weft__rt.cfg.quantum_ns;
+}
+
+static void min_of(uint64_t *a, uint64_t b)
+{
+	if (b < *a)
+		*a = b;
+}
+
+/* One busy VP, with something queued somewhere. Lowers *next to when to look again. */
+static void look_at(struct weft__vp *vp, bool injected, bool imbalance, uint64_t now, uint64_t *next)
+{
+	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
+	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), q = quantum(), ran;
+	bool own;
+
+	if (!w || w->stalled)
+		return;
+	if (tick != w->seen_tick) {
+		w->seen_tick = tick;
+		w->seen_since = now;
+		w->slow_looks = 0;
+		w->out_at = 0;
+	}
+	ran = now - w->seen_since;
+	own = atomic_load_explicit(&vp->len, memory_order_relaxed) ||
+	      atomic_load_explicit(&vp->runnext, memory_order_relaxed);
+	switch (weft__source) {
+	case WEFT_BLOCKED_RECORDS:
+		if (!w->armed && now >= w->rearm_at) {
+			w->armed = true;
+			weft__records_arm(w);
+			/* it may have stalled before */
+			if (weft__state_blocked(w->tid)) {
+				hand_off(w, 0, now);
+				return;
+			}
+		}
+		break;
+	case WEFT_BLOCKED_MARKS:
+		if (stalls(w, now)) {
+			hand_off(w, w->out_at, now);
+			return;
+		}
+		min_of(next, now + (w->slow_looks++ < 50 ? MARK_NS : MS));
+		break;
+	default:
+		if (ran > 0 && stalls(w, now)) {
+			hand_off(w, w->seen_since, now);
+			return;
+		}
+		min_of(next, now + (w->slow_looks++ < 10 ? 200 * US : MS));
+		break;
+	}
+	if (injected && ran < HOG_NS)
+		min_of(next, w->seen_since + HOG_NS);
+	if (!(own || injected || imbalance))
+		return;
+	if (injected && ran >= HOG_NS) {
+		vp->from_inject = true;
+		weft__kick(w, now);
+		min_of(next, now + RETRY_NS);
+	} else if (ran >= q) {
+		weft__kick(w, now);
+		min_of(next, now + RETRY_NS);
+	} else {
+		min_of(next, w->seen_since + q);
+	}
+}
+
+static uint64_t look(uint64_t now)
+{
+	uint64_t next = now + (weft__rt.cfg.fuzz_ns ? weft__rt.cfg.fuzz_ns : weft__rt.cfg.quantum_ns / 2);
+	bool injected = atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) != 0 &&
+			idle_vps() == 0;
+	uint32_t most = 0;
+
+	for (unsigned i = 0; i < weft__rt.nvps; i++) {
+		uint32_t len = atomic_load_explicit(&weft__rt.vp[i].len, memory_order_relaxed);
+
+		if (len > most)
+			most = len;
+	}
+	for (unsigned i = 0; i < weft__rt.nvps; i++)
+		look_at(&weft__rt.vp[i], injected, most >= 2, now, &next);
+	/* a slot that stays full beside an idle VP (sched.c, ping-pong) */
+	if (idle_vps())
+		weft__idle_wake();
+	/* stalled workers that came back unseen */
+	if (weft__source != WEFT_BLOCKED_RECORDS)
+		for (struct weft__worker *w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
+		     w; w = w->all_next)
+			if (atomic_load_explicit(&w->stalled, memory_order_relaxed) &&
+			    !weft__state_blocked(w->tid))
+				weft__kick(w, now);
+	return next;
+}
+
+static void arm_netpoll(bool on)
+{
+	struct epoll_event ev = { .events = on ? EPOLLIN | EPOLLONESHOT : 0, .data.ptr = &tag_netpoll };
+	int fd = weft__netpoll_fd();
+
+	if (mon.netpoll_fd != fd) {
+		mon.netpoll_fd = fd;
+		mon.netpoll_on = false;
+		epoll_ctl(mon.epfd, EPOLL_CTL_ADD, fd, &ev);
+		mon.netpoll_on = on;
+		return;
+	}
+	if (on != mon.netpoll_on)
+		epoll_ctl(mon.epfd, EPOLL_CTL_MOD, fd, &ev);
+	mon.netpoll_on = on;
+}
+
+static void one_round(void)
+{
+	struct epoll_event ev[EVENTS];
+	uint64_t now = weft__now(), next = UINT64_MAX, first;
+	bool queued, attended, sleepy = false;
+	struct timespec ts, *timeout = NULL;
+	int n;
+
+	adopt_orphans();
+	weft__posts_run();
+	attended = somebody_polls();
+	if (!attended && weft__hook_poll_busy() && now - weft__netpoll_last() > HOG_NS)
+		weft__hook_poll(0);
+	first = weft__first_timer();
+	if (!attended && first <= now) {
+		weft__all_timers_run(now);
+		first = weft__first_timer();
+	}
+	queued = anything_queued();
+	if (queued && idle_vps() < weft__rt.nvps)
+		next = look(now);
+	else if (queued)
+		weft__idle_wake();
+	if (queued)
+		mon.idle_looks = 0;
+	else if (idle_vps() == weft__rt.nvps || ++mon.idle_looks >= LINGER)
+		sleepy = true;
+	else
+		min_of(&next, now + weft__rt.cfg.quantum_ns / 2);
+	attended = somebody_polls();
+	arm_netpoll(!attended && weft__hook_poll_busy());
+	if (!attended) {
+		if (first != WEFT__NEVER)
+			min_of(&next, first + TIMER_SLACK_NS);
+		/* relaxed, then a heavy fence: pairs with sched.c:weft__switch_away [ASYM] */
+		atomic_store_explicit(&weft__rt.watch_deadline, first < next ? first : next,
+				      memory_order_relaxed);
+	} else if (first < atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed)) {
+		weft__hook_poll_break();	/* an earlier timer than it knows of */
+	}
+	if (sleepy)
+		atomic_store_explicit(&weft__rt.monitor_asleep, 1, memory_order_relaxed);
+	weft__fence_heavy();
+	if ((sleepy && (anything_queued() || somebody_polls() != attended)) ||
+	    weft__first_timer() < first || *(struct weft__vp *volatile *)&weft__rt.orphans) {
+		atomic_store_explicit(&weft__rt.monitor_asleep, 0, memory_order_relaxed);
+		return;
+	}
+	if (next != UINT64_MAX) {
+		uint64_t d;
+
+		now = weft__now();
+		d = next > now ? next - now : 0;
+		ts = (struct timespec){ (time_t)(d / 1000000000u), (long)(d % 1000000000u) };
+		timeout = &ts;
+	}
+	n = (int)syscall(SYS_epoll_pwait2, mon.epfd, ev, EVENTS, timeout, NULL, 8);
+	atomic_store_explicit(&weft__rt.monitor_asleep, 0, memory_order_relaxed);
+	atomic_fetch_add_explicit(&weft__rt.n.monitor, 1, memory_order_relaxed);
+	now = weft__now();
+	for (int i = 0; i < n; i++) {
+		void *p = ev[i].data.ptr;
+
+		if (p == &tag_event) {
+			drain();
+		} else if (p == &tag_netpoll) {
+			mon.netpoll_on = false;		/* one shot */
+			weft__hook_poll(0);
+		} else if (p == &tag_signal) {
+			weft__signals_route();
+		} else {
+			on_record(p, now);
+		}
+	}
+}
+
+static void *monitor_main(void *arg)
+{
+	(void)arg;
+	mon.tid = weft__gettid();
+	mon.self.kind = WEFT__SCHED;
+	mon.self.nopreempt = 1;
+	mon.self.tid = (uint32_t)mon.tid;
+	mon.self.tcb = weft__arch_tls();
+	weft__tls_self = &mon.self;
+	mon.rng = weft__now() | 1;
+	if (weft__rt.nvps > 2) {
+		struct weft__topology *t = weft__topology_load(weft__rt.nvps, NULL);
+
+		for (unsigned i = 0; t && i < weft__rt.nvps; i++) {
+			unsigned order[WEFT__MAX_VPS];
+
+			/* a thief that reads while we write meets each VP at least at some time */
+			if (weft__topology_order(t, i, order) == (int)weft__rt.nvps - 1)
+				memcpy(weft__rt.vp[i].steal_order, order, (weft__rt.nvps - 1) * sizeof order[0]);
+		}
+		weft__topology_free(t);
+	}
+	while (atomic_load_explicit(&weft__rt.state, memory_order_acquire) != WEFT__RT_RUNNING)
+		syscall(SYS_sched_yield);
+	for (;;)
+		one_round();
+	return NULL;
+}
+
+static int choose_source(void)
+{
+	bool records;
+
+	weft__source = weft__rt.cfg.blocked;
+	if (weft__source != WEFT_BLOCKED_AUTO && weft__source != WEFT_BLOCKED_RECORDS)
+		return 0;
+	records = weft__records_work();
+	if (records) {
+		weft__source = WEFT_BLOCKED_RECORDS;
+		return 0;
+	}
+	if (weft__source == WEFT_BLOCKED_RECORDS) {
+		weft__warn("switch records are not permitted here (perf_event_paranoid, seccomp): %s; "
+			   "use --blocked=auto, marks or state", strerror(errno));
+		return -EPERM;
+	}
+	weft__source = WEFT_BLOCKED_STATE;
+	if (weft__rt.cfg.verbose)
+		weft__warn("no switch records: task states are sampled");
+	return 0;
+}
+
+int weft__hook_start(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &tag_event };
+	uint64_t all = ~0ull, old;
+	pthread_attr_t attr;
+	pthread_t thread;
+	int err;
+
+	err = weft__preempt_start();
+	if (err)
+		return err;
+	err = weft__netpoll_start();
+	if (err)
+		return err;
+	if (mon.sigfd < 0)
+		mon.sigfd = weft__signals_fd();
+	if (mon.sigfd >= 0) {
+		struct epoll_event sev = { .events = EPOLLIN | EPOLLET, .data.ptr = &tag_signal };
+
+		epoll_ctl(mon.epfd, EPOLL_CTL_ADD, mon.sigfd, &sev);
+	}
+	if (epoll_ctl(mon.epfd, EPOLL_CTL_ADD, mon.evfd, &ev) != 0)
+		return -errno;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 256 * 1024);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	/* all signals blocked in the monitor, and so in the workers that it makes */
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+	err = weft__real_pthread_create(&thread, &attr, monitor_main, NULL);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, 8);
+	return -err;
+}
+
+/* The first worker starts before the monitor does: what both need. */
+static int descriptors(void)
+{
+	int err;
+
+	if (mon.epfd >= 0)
+		return 0;
+	err = choose_source();
+	if (err)
+		return err;
+	mon.epfd = weft__fd_protect((int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC));
+	mon.evfd = weft__fd_protect((int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
+	mon.netpoll_fd = -1;
+	return mon.epfd < 0 || mon.evfd < 0 ? -EMFILE : 0;
+}
+
+int weft__hook_worker_start(struct weft__worker *w)
+{
+	int err = descriptors();
+
+	if (!err && weft__source == WEFT_BLOCKED_RECORDS)
+		err = weft__records_open(w, mon.epfd);
+	return err;
+}
+
+void weft__hook_worker_idle(struct weft__worker *w)
+{
+	w->armed = false;
+	weft__records_mute(w);
+}
+
+void weft__hook_worker_busy(struct weft__worker *w)
+{
+	/* armed by the monitor, when something is queued; a new VP means a new start of the clock */
+	w->rearm_at = 0;
+	w->backoff_us = 0;
+}
+
+bool weft__hook_poll_busy(void)
+{
+	return weft__netpoll_busy();
+}
+
+void weft__hook_stats(struct weft_stats *s)
+{
+	weft__blocked_percentiles(&s->handoff_p50_ns, &s->handoff_p99_ns);
+}
+
+void weft__hook_forked(void)
+{
+	weft__netpoll_forked();
+	weft__records_forked(atomic_load_explicit(&weft__rt.workers, memory_order_relaxed));
+	weft__fd_release(mon.epfd);
+	weft__fd_release(mon.evfd);
+	weft__fd_release(mon.sigfd);
+	memset(&mon, 0, sizeof mon);
+	mon.epfd = mon.evfd = mon.sigfd = -1;
+}

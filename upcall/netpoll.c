@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: MIT
+ * See netpoll.h. One epoll instance, one record per descriptor number.
+ *
+ * Invariant: a waiter is in its record's list and the descriptor is armed for it, both under the record's lock, before it
+ *            parks. A poller that takes an event looks for waiters under the same lock. So an event between a
+ *            waiter's failed try and its arming is seen by EPOLL_CTL_MOD itself, which looks at the file.
+ * Lifetime:  a struct waiter lives on the stack of a fiber, which takes the record's lock once more before it leaves;
+ *            so it is valid as long as the lock is held. Records are never freed.
+ * Locking:   a record's lock (rank NETPOLL) is held across epoll_ctl, so that what is armed is always the union over the
+ *            list. That is longer than other spin locks; its takers share a descriptor.
+ * Loss:      the program may destroy our descriptors with a bare system call. epoll_ctl and epoll_wait notice (EBADF, EINVAL),
+ *            and rebuild() makes a new instance and arms all waiters again.
+ */
+#include "upcall/netpoll.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "runtime/hooks.h"
+#include "runtime/runtime.h"
+#include "runtime/wait.h"
+
+#define BATCH 128
+#define CHUNK 1024			/* records per second-level table */
+#define TOP 4096			/* descriptors above CHUNK * TOP are not polled */
+#define FEW 8				/* so many waiters fit on the stack */
+#define BREAK UINT64_MAX		/* epoll data of the eventfd */
+/* poll's and epoll's bits are the same; the rest of a poll set's 16 is not for epoll */
+#define POLL_BITS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND | \
+		   EPOLLMSG | EPOLLRDHUP)
+#define ANY_WAY (EPOLLERR | EPOLLHUP)	/* what epoll reports unasked */
+
+struct waiter {
+	struct weft__fiber *fiber;
+	uint64_t ticket;
+	struct record *rec;
+	struct waiter *next, *prev;	/* guarded by rec->lock, as is all below */
+	uint32_t events;
+	bool linked;
+	bool closed;
+};
+
+struct record {
+	struct weft__lock lock;
+	uint16_t closing;		/* closes under way */
+	bool added;			/* a guess: the descriptor is in the epoll set */
+	struct waiter *first, *last;
+};
+
+static struct record *_Atomic top[TOP];
+static _Atomic int epfd = -1;		/* written by start, rebuild, forked; relaxed: a stale number is detected */
+static _Atomic int evfd = -1;
+static _Atomic uint32_t broken;		/* the eventfd was written to and not drained */
+static _Atomic uint32_t waiting;	/* fibers in wait functions */
+static _Atomic uint64_t last_taken;
+static _Atomic int sleeper;		/* tid of the thread in epoll_wait, 0 = none */
+static _Atomic uint32_t rebuilding;
+
+static long sys(long nr, long a, long b, long c, long d)
+{
+	return weft__arch_syscall(nr, a, b, c, d, 0, 0);
+}
+
+static int load(_Atomic int *fd)
+{
+	return atomic_load_explicit(fd, memory_order_relaxed);
+}
+
+/* The record of a number; makes it if `create`. NULL: none, or the number is too high, or no memory. */
+static struct record *record_of(int fd, bool create)
+{
+	struct record *_Atomic *slot;
+	struct record *chunk, *fresh;
+	long mem;
+
+	if (fd < 0 || fd >= TOP * CHUNK)
+		return NULL;
+	slot = &top[fd / CHUNK];
+	/* [NETPOLL-1] acquire; pairs with release below */
+	chunk = atomic_load_explicit(slot, memory_order_acquire);
+	if (chunk == NULL) {
+		if (!create)
+			return NULL;
+		mem = weft__arch_syscall(SYS_mmap, 0, CHUNK * sizeof *chunk, PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (mem < 0 && mem > -4096)
+			return NULL;
+		fresh = (struct record *)mem;
+		/* [NETPOLL-1] acq_rel; pairs with acquire above */
+		if (atomic_compare_exchange_strong_explicit(slot, &chunk, fresh,
+				memory_order_acq_rel, memory_order_acquire))
+			chunk = fresh;
+		else
+			sys(SYS_munmap, mem, CHUNK * sizeof *chunk, 0, 0);
+	}
+	return &chunk[fd % CHUNK];
+}
+
+/* --- arming; record locked --- */
+
+static int ctl(int op, int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event ev = { .events = events, .data.u64 = data };
+
+	return (int)sys(SYS_epoll_ctl, load(&epfd), op, fd, (long)&ev);
+}
+
+static bool instance_alive(void)
+{
+	return ctl(EPOLL_CTL_MOD, load(&evfd), EPOLLIN, BREAK) == 0;
+}
+
+/* Arm for the union over the list. 0, -EBADF, -EPERM, -ESTALE (the instance is gone), -EAGAIN (the number has just changed
+ * hands), -ENOSYS (epoll cannot do it: nested too deep, no memory). */
+static int arm(struct record *r, int fd)
+{
+	uint32_t want = EPOLLONESHOT;
+	int err = 0;
+
+	for (struct waiter *w = r->first; w; w = w->next)
+		want |= w->events;
+	for (int tries = 0; tries < 4; tries++) {
+		err = ctl(r->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, want, (uint64_t)fd);
+		if (err == 0) {
+			r->added = true;
+			return 0;
+		}
+		if (err == -ENOENT || err == -EEXIST) {
+			r->added = err == -EEXIST;
+			continue;
+		}
+		break;
+	}
+	if (err == -EPERM || (err == -EBADF && sys(SYS_fcntl, fd, F_GETFD, 0, 0) < 0))
+		return err;
+	if ((err == -EBADF || err == -EINVAL) && !instance_alive())
+		return -ESTALE;
+	return err == -EBADF ? -EAGAIN : -ENOSYS;
+}
+
+static void link_waiter(struct record *r, struct waiter *w)
+{
+	w->next = NULL;
+	w->prev = r->last;
+	if (r->last)
+		r->last->next = w;
+	else
+		r->first = w;
+	r->last = w;
+	w->linked = true;
+}
+
+static void unlink_waiter(struct record *r, struct waiter *w)
+{
+	if (w->prev)
+		w->prev->next = w->next;
+	else
+		r->first = w->next;
+	if (w->next)
+		w->next->prev = w->prev;
+	else
+		r->last = w->prev;
+	w->linked = false;
+}
+
+/* --- the instance --- */
+
+static int build(void)
+{
+	int ep, ev, err;
+
+	ep = (int)sys(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0);
+	if (ep < 0)
+		return ep;
+	ev = (int)sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK, 0, 0);
+	if (ev < 0) {
+		sys(SYS_close, ep, 0, 0, 0);
+		return ev;
+	}
+	ep = weft__fd_protect(ep);
+	ev = weft__fd_protect(ev);
+	atomic_store_explicit(&broken, 0, memory_order_relaxed);
+	atomic_store_explicit(&evfd, ev, memory_order_relaxed);
+	atomic_store_explicit(&epfd, ep, memory_order_relaxed);
+	err = ctl(EPOLL_CTL_ADD, ev, EPOLLIN, BREAK);
+	if (err) {
+		weft__fd_release(ep);
+		weft__fd_release(ev);
+		atomic_store_explicit(&epfd, -1, memory_order_relaxed);
+		atomic_store_explicit(&evfd, -1, memory_order_relaxed);
+	}
+	return err;
+}
+
+/* The program has closed our descriptors. No lock held, preemption disabled. */
+static void rebuild(void)
+{
+	int tid;
+
+	/* relaxed: only one does it, the others come back when they find it still broken */
+	if (atomic_exchange_explicit(&rebuilding, 1, memory_order_relaxed))
+		return;
+	if (!instance_alive()) {
+		if (build() != 0)
+			weft__die("the epoll instance was closed by the program and no new one can be made");
+		for (int c = 0; c < TOP; c++) {
+			struct record *chunk = record_of(c * CHUNK, false);
+
+			for (int i = 0; chunk && i < CHUNK; i++) {
+				weft__lock(&chunk[i].lock, WEFT__RANK_NETPOLL);
+				chunk[i].added = false;
+				if (chunk[i].first)
+					arm(&chunk[i], c * CHUNK + i);
+				weft__unlock(&chunk[i].lock, WEFT__RANK_NETPOLL);
+			}
+		}
+		/* somebody may sleep in the old instance, which lives as long as they do */
+		tid = load(&sleeper);
+		if (tid && weft__rt.signo)
+			sys(SYS_tgkill, weft__rt.pid, tid, weft__rt.signo, 0);
+	}
+	atomic_store_explicit(&rebuilding, 0, memory_order_relaxed);
+}
+
+int weft__netpoll_start(void)
+{
+	return load(&epfd) >= 0 ? 0 : build();
+}
+
+void weft__netpoll_forked(void)
+{
+	int ep = load(&epfd);
+
+	/* only the numbers are ours: the files behind them are the parent's too */
+	atomic_store_explicit(&epfd, -1, memory_order_relaxed);
+	weft__fd_release(ep);
+	weft__fd_release(load(&evfd));
+	atomic_store_explicit(&evfd, -1, memory_order_relaxed);
+	atomic_store_explicit(&broken, 0, memory_order_relaxed);
+	atomic_store_explicit(&waiting, 0, memory_order_relaxed);
+	atomic_store_explicit(&sleeper, 0, memory_order_relaxed);
+	atomic_store_explicit(&rebuilding, 0, memory_order_relaxed);
+	for (int c = 0; c < TOP; c++) {
+		struct record *chunk = record_of(c * CHUNK, false);
+
+		for (int i = 0; chunk && i < CHUNK; i++)
+			if (chunk[i].first || chunk[i].added || chunk[i].closing ||
+			    atomic_load_explicit(&chunk[i].lock.word, memory_order_relaxed))
+				chunk[i] = (struct record){ .first = NULL };
+	}
+}
+
+int weft__netpoll_fd(void)
+{
+	return load(&epfd);
+}
+
+uint64_t weft__netpoll_last(void)
+{
+	/* relaxed: a hint for the monitor */
+	return atomic_load_explicit(&last_taken, memory_order_relaxed);
+}
+
+bool weft__netpoll_busy(void)
+{
+	/* relaxed: a hint; a fiber counts itself before it parks, and parking orders */
+	return atomic_load_explicit(&waiting, memory_order_relaxed) != 0;
+}
+
+/* --- the waiter's side --- */
+
+/* Put `w` in the list of `fd` and arm it. On failure it is not linked. -EAGAIN: the number is being closed. */
+static int waiter_add(struct waiter *w, int fd)
+{
+	struct record *r = record_of(fd, true);
+	int err;
+
+	if (r == NULL)
+		return -ENOSYS;
+	w->rec = r;
+	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
+	if (r->closing) {
+		err = -EAGAIN;
+	} else {
+		link_waiter(r, w);
+		err = arm(r, fd);
+		if (err)
+			unlink_waiter(r, w);
+	}
+	weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+	return err;
+}
+
+static void waiter_remove(struct waiter *w)
+{
+	if (w->rec == NULL)
+		return;
+	weft__lock(&w->rec->lock, WEFT__RANK_NETPOLL);
+	if (w->linked)
+		unlink_waiter(w->rec, w);
+	weft__unlock(&w->rec->lock, WEFT__RANK_NETPOLL);
+}
+
+static int result_of(int reason)
+{
+	switch (reason) {
+	case WEFT__TIMEDOUT:
+		return -ETIMEDOUT;
+	case WEFT__INTERRUPTED:
+		return -EINTR;
+	default:
+		return 0;
+	}
+}
+
+/* Wait for all of `w`, whose fd and events are in `fds`. */
+static int wait_all(struct weft__fiber *self, struct waiter *w, const struct pollfd *fds, nfds_t n,
+		    uint64_t deadline)
+{
+	uint64_t ticket;
+	nfds_t done = 0;
+	int err = 0, reason;
+
+	weft__preempt_disable(self);
+	/* relaxed: see busy() */
+	atomic_fetch_add_explicit(&waiting, 1, memory_order_relaxed);
+	ticket = weft__wait_begin(self);
+	for (; done < n; done++) {
+		w[done].rec = NULL;
+		if (fds[done].fd < 0)
+			continue;
+		w[done].fiber = self;
+		w[done].ticket = ticket;
+		w[done].events = (uint16_t)fds[done].events & POLL_BITS;
+		w[done].linked = w[done].closed = false;
+		err = waiter_add(&w[done], fds[done].fd);
+		if (err == -EPERM && n > 1)
+			err = 0;	/* always ready, says poll(2): the caller has seen that it does not count */
+		if (err)
+			break;
+	}
+	if (err) {
+		reason = weft__wait_cancel(self, ticket);
+	} else {
+		reason = weft__wait_park(self, ticket, deadline);
+		err = result_of(reason);
+	}
+	for (nfds_t i = 0; i < done; i++) {
+		waiter_remove(&w[i]);
+		if (w[i].rec && w[i].closed)
+			err = -EBADF;
+	}
+	atomic_fetch_sub_explicit(&waiting, 1, memory_order_relaxed);
+	if (err == -ESTALE)
+		rebuild();
+	weft__preempt_enable(self);
+	if (err == -ESTALE || err == -EAGAIN) {
+		weft__yield();		/* whoever rebuilds or closes needs a moment */
+		err = 0;
+	}
+	return err;
+}
+
+int weft__netpoll_wait(int fd, uint32_t events, uint64_t deadline)
+{
+	struct weft__fiber *self = weft__self();
+	struct pollfd p = { .fd = fd, .events = (short)events };
+	struct waiter w;
+
+	if (!weft__is_fiber(self) || load(&epfd) < 0)
+		return -ENOSYS;
+	if (fd < 0)
+		return -EBADF;
+	return wait_all(self, &w, &p, 1, deadline);
+}
+
+int weft__netpoll_wait_many(const struct pollfd *fds, nfds_t n, uint64_t deadline)
+{
+	struct weft__fiber *self = weft__self();
+	struct waiter few[FEW], *w = few;
+	int err;
+
+	if (!weft__is_fiber(self) || load(&epfd) < 0)
+		return -ENOSYS;
+	if (n > FEW) {
+		/* not malloc: poll is async-signal-safe */
+		long mem = weft__arch_syscall(SYS_mmap, 0, (long)(n * sizeof *w), PROT_READ | PROT_WRITE,
+					      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (mem < 0 && mem > -4096)
+			return -EPERM;
+		w = (struct waiter *)mem;
+	}
+	err = wait_all(self, w, fds, n, deadline);
+	if (w != few)
+		sys(SYS_munmap, (long)w, (long)(n * sizeof *w), 0, 0);
+	return err == -EBADF ? 0 : err;	/* poll(2) has its own way to say it */
+}
+
+/* --- closing --- */
+
+/* A child of vfork runs in our memory but closes descriptors of its own. */
+static bool in_vfork_child(void)
+{
+	return weft__rt.pid && sys(SYS_getpid, 0, 0, 0, 0) != weft__rt.pid;
+}
+
+bool weft__netpoll_closing(int fd)
+{
+	struct weft__fiber *self;
+	struct record *r;
+
+	if (load(&epfd) < 0)
+		return false;
+	r = record_of(fd, true);
+	if (r == NULL)
+		return false;
+	self = weft__self();
+	weft__preempt_disable(self);
+	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
+	r->closing++;
+	if (r->first && !in_vfork_child()) {
+		while (r->first) {
+			struct waiter *w = r->first;
+
+			unlink_waiter(r, w);
+			w->closed = true;
+			weft__wait_wake(w->fiber, w->ticket, WEFT__WOKEN);
+		}
+	}
+	weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+	weft__preempt_enable(self);
+	return true;
+}
+
+void weft__netpoll_closed(int fd)
+{
+	struct weft__fiber *self = weft__self();
+	struct record *r = record_of(fd, false);
+
+	if (r == NULL)
+		return;
+	weft__preempt_disable(self);
+	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
+	if (r->closing)			/* a fork in between forgets */
+		r->closing--;
+	weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+	weft__preempt_enable(self);
+}
+
+/* --- the poller's side --- */
+
+/* Wake whoever wanted one of `events` of `fd`. Returns how many. */
+static int deliver(int fd, uint32_t events, bool *stale)
+{
+	struct record *r = record_of(fd, false);
+	struct waiter *w, *next;
+	int woken = 0;
+
+	if (r == NULL)
+		return 0;
+	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
+	for (w = r->first; w; w = next) {
+		next = w->next;
+		if (!(events & (w->events | ANY_WAY)))
+			continue;
+		unlink_waiter(r, w);
+		if (weft__wait_wake(w->fiber, w->ticket, WEFT__WOKEN))
+			woken++;
+	}
+	if (r->first && arm(r, fd) == -ESTALE)
+		*stale = true;
+	weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+	return woken;
+}
+
+/* epoll_pwait2 is from Linux 5.11: before it, milliseconds, rounded up. */
+static int take(struct epoll_event *ev, uint64_t timeout_ns)
+{
+	static _Atomic bool no_pwait2;
+	struct timespec ts = { (time_t)(timeout_ns / 1000000000), (long)(timeout_ns % 1000000000) };
+	int ep = load(&epfd);
+	uint64_t ms;
+	long n = -ENOSYS;
+
+	/* relaxed: at worst both threads find out */
+	if (!atomic_load_explicit(&no_pwait2, memory_order_relaxed)) {
+		n = weft__arch_syscall(SYS_epoll_pwait2, ep, (long)ev, BATCH,
+				       timeout_ns == UINT64_MAX ? 0 : (long)&ts, 0, 0);
+		if (n != -ENOSYS)
+			return (int)n;
+		atomic_store_explicit(&no_pwait2, true, memory_order_relaxed);
+	}
+	ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
+	return (int)sys(SYS_epoll_wait, ep, (long)ev, BATCH,
+			timeout_ns == UINT64_MAX ? -1 : ms > 1000000000 ? 1000000000 : (long)ms);
+}
+
+int weft__hook_poll(uint64_t timeout_ns)
+{
+	struct epoll_event ev[BATCH];
+	bool stale = false;
+	int n, woken = 0;
+
+	if (timeout_ns)
+		atomic_store_explicit(&sleeper, (int)sys(SYS_gettid, 0, 0, 0, 0), memory_order_relaxed);
+	n = take(ev, timeout_ns);
+	if (timeout_ns)
+		atomic_store_explicit(&sleeper, 0, memory_order_relaxed);
+	/* relaxed: a hint for the monitor */
+	atomic_store_explicit(&last_taken, weft__now(), memory_order_relaxed);
+	if (n == -EBADF || n == -EINVAL)
+		stale = true;
+	for (int i = 0; i < n; i++) {
+		uint64_t count;
+
+		if (ev[i].data.u64 != BREAK) {
+			woken += deliver((int)ev[i].data.u64, ev[i].events, &stale);
+		} else if (timeout_ns) {
+			/* meant for who waits; a visitor leaves it. First drain, then clear: a break between the two
+			 * does not write, but this call is about to return anyway. */
+			sys(SYS_read, load(&evfd), (long)&count, sizeof count, 0);
+			/* [NETPOLL-2] acquire; pairs with release in hook_poll_break */
+			atomic_exchange_explicit(&broken, 0, memory_order_acq_rel);
+		}
+	}
+	if (stale && load(&epfd) >= 0)
+		rebuild();
+	return woken;
+}
+
+void weft__hook_poll_break(void)
+{
+	static const uint64_t one = 1;
+
+	/* [NETPOLL-2] release; pairs with acquire in hook_poll: what the caller did is seen by who wakes */
+	if (atomic_exchange_explicit(&broken, 1, memory_order_acq_rel) == 0)
+		sys(SYS_write, load(&evfd), (long)&one, sizeof one, 0);
+}

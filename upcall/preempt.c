@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT
+ * Preemption by signal.
+ *
+ * The monitor decides that a fiber must make way and signals its worker (weft__kick). The handler runs on the fiber's stack, switches
+ * away, and returns from the signal whenever the fiber runs again, on whichever worker. The frame on the fiber's stack keeps all
+ * registers, and sigreturn(2) sets the mask that the fiber was interrupted with.
+ *
+ * Refused:   1. on a worker's own context: no fiber runs there.
+ *            2. nopreempt > 0: inside the runtime. Made up for when the section ends (preempt_pending).
+ *            3. a fiber that shares its worker's TLS or has a small stack of the program's own: no TLS, no room.
+ *            4. in the text of libc or ld.so, or with a pthread mutex held: put off DEFER_MAX times, 100 µs apart: whoever needs that
+ *               lock next would stall. Not a matter of correctness: the stall is noticed and the VP handed on.
+ * Nesting:   queued real-time signals nest before the handler runs its first instruction, a frame each. At most one kick is on
+ *            its way to a worker (w->kicked); the handler clears it. SA_NODEFER: the signal is not masked in the handler, so the
+ *            next fiber on this worker needs no sigprocmask.
+ * EINTR:     SA_RESTART; wrappers restart what the kernel does not. A worker that was seen blocking is not kicked.
+ * Lost VP:   the handler of a fiber whose VP was retaken while it stalled in the kernel is where it learns of it: it
+ *            takes an idle VP or queues itself.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "upcall/upcall.h"
+
+#define DEFER_MAX 10u
+#define KICK_LOST_NS 20000000u		/* the handler did not come: the worker was blocked or starved; try again */
+
+static struct { uintptr_t lo, hi; } text[4];	/* of libc and ld.so */
+static unsigned ntext;
+
+static bool in_libc(uintptr_t pc)
+{
+	for (unsigned i = 0; i < ntext; i++)
+		if (pc >= text[i].lo && pc < text[i].hi)
+			return true;
+	return false;
+}
+
+/* The calling fiber, preemption disabled once, makes way. */
+static void make_way(struct weft__fiber *self)
+{
+	struct weft__vp *vp = weft__vp_of(self);
+
+	if (!vp) {
+		atomic_fetch_add_explicit(&weft__rt.n.unblocked, 1, memory_order_relaxed);
+		if (!weft__vp_reacquire(self))
+			weft__switch_away(self, WEFT__OP_INJECT);
+		return;
+	}
+	self->node.slices++;
+	vp->n.preempted++;
+	weft__switch_away(self, WEFT__OP_PREEMPTED);
+}
+
+void weft__preempt_pending(struct weft__fiber *self)
+{
+	int saved = errno;
+
+	if (!weft__is_fiber(self)) {
+		self->preempt_pending = 0;
+		weft__signals_deferred(self);
+		errno = saved;
+		return;
+	}
+	while (self->preempt_pending) {
+		self->preempt_pending = 0;
+		self->nopreempt++;
+		make_way(self);
+		self->nopreempt--;
+		weft__signals_deferred(self);
+	}
+	errno = saved;
+}
+
+static void handler(int sig, siginfo_t *si, void *uc)
+{
+	struct weft__fiber *self = weft__tls_self;
+	struct weft__worker *w = self ? self->worker : NULL;
+	int saved = errno;
+	uint64_t mask;
+	struct weft__vp *vp;
+
+	(void)sig;
+	(void)si;
+	if (!w)
+		return;
+	/* relaxed: the monitor only counts on seeing it some time */
+	atomic_store_explicit(&w->kicked, 0, memory_order_relaxed);
+	if (self->kind == WEFT__SCHED || (self->flags & WEFT__F_NO_SIGNAL))
+		return;
+	if (self->nopreempt) {
+		self->preempt_pending = 1;
+		return;
+	}
+	self->nopreempt++;
+	atomic_signal_fence(memory_order_seq_cst);
+	vp = weft__vp_of(self);
+	if (vp && w->defer_count < DEFER_MAX &&
+	    (self->locks_held || in_libc(weft__arch_frame_pc(uc)))) {
+		w->defer_count++;
+		vp->n.deferred++;
+	} else {
+		w->defer_count = 0;
+		/* a program's handler may have been interrupted, with more signals masked than the fiber's own mask says */
+		mask = self->sigmask;
+		memcpy(&self->sigmask, &((ucontext_t *)uc)->uc_sigmask, sizeof self->sigmask);
+		self->preempt_pending = 0;
+		make_way(self);
+		self->sigmask = mask;
+	}
+	atomic_signal_fence(memory_order_seq_cst);
+	self->nopreempt--;
+	errno = saved;
+}
+
+void weft__kick(struct weft__worker *w, uint64_t now)
+{
+	/* relaxed: monitor and handler only */
+	if (atomic_load_explicit(&w->kicked, memory_order_relaxed) && now - w->kicked_at < KICK_LOST_NS)
+		return;
+	atomic_store_explicit(&w->kicked, 1, memory_order_relaxed);
+	w->kicked_at = now;
+	atomic_fetch_add_explicit(&weft__rt.n.signals, 1, memory_order_relaxed);
+	syscall(SYS_tgkill, weft__rt.pid, w->tid, weft__rt.signo);
+}
+
+static int see_text(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	const char *name = info->dlpi_name;
+	uintptr_t libc_pc = (uintptr_t)arg;
+
+	(void)size;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+		uintptr_t lo = info->dlpi_addr + ph->p_vaddr;
+
+		if (ph->p_type != PT_LOAD || !(ph->p_flags & PF_X) || ntext == 4)
+			continue;
+		if ((libc_pc >= lo && libc_pc < lo + ph->p_memsz) || strstr(name, "/ld-linux")) {
+			text[ntext].lo = lo;
+			text[ntext++].hi = lo + ph->p_memsz;
+		}
+	}
+	return 0;
+}
+
+int weft__preempt_start(void)
+{
+	/* libc's own, not the shim's, which hides this signal */
+	int (*real)(int, const struct sigaction *, struct sigaction *) = dlsym(RTLD_NEXT, "sigaction");
+	struct sigaction sa;
+
+	if (!real)
+		return -ENOSYS;
+	ntext = 0;
+	dl_iterate_phdr(see_text, dlsym(RTLD_NEXT, "malloc_usable_size"));
+	memset(&sa, 0, sizeof sa);
+	sa.sa_sigaction = handler;
+	sa.sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER;
+	sigemptyset(&sa.sa_mask);
+	return real(weft__rt.signo, &sa, NULL) == 0 ? 0 : -errno;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ * What the files of upcall/ share.
+ */
+#ifndef WEFT_UPCALL_UPCALL_H
+#define WEFT_UPCALL_UPCALL_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/runtime.h"
+
+/* --- preempt.c --- */
+int weft__preempt_start(void);			/* install the handler */
+/* Ask the worker's fiber to make way. `force`: do not put it off any more. Monitor only. */
+void weft__kick(struct weft__worker *w, uint64_t now);
+
+/* --- records.c: perf switch records --- */
+bool weft__records_work(void);			/* may we? opens and closes one */
+int weft__records_open(struct weft__worker *w, int epfd);	/* on the worker */
+void weft__records_arm(struct weft__worker *w);
+void weft__records_mute(struct weft__worker *w);
+void weft__records_forked(struct weft__worker *workers);
+
+enum weft__seen {
+	WEFT__SEEN_NOTHING,
+	WEFT__SEEN_BLOCKED,		/* it left the CPU to wait and has not come back */
+	WEFT__SEEN_BACK,		/* it waited, and runs again */
+	WEFT__SEEN_PREEMPTED,		/* the kernel runs somebody else there */
+};
+enum weft__seen weft__records_read(struct weft__worker *w);	/* monitor */
+
+/* --- state.c: /proc/self/task/TID/stat --- */
+bool weft__state_blocked(pid_t tid);
+
+/* --- block.c --- */
+void weft__blocked_note(uint64_t ns);		/* monitor: one hand-off took that long from the block */
+void weft__blocked_percentiles(uint64_t *p50, uint64_t *p99);
+
+/* --- signals.c --- */
+struct weft__fiber;
+int weft__signals_fd(void);			/* a signalfd for what no thread of the process accepts; -1: none */
+void weft__signals_route(void);			/* monitor: read it and find a fiber that accepts */
+void weft__signals_deferred(struct weft__fiber *self);	/* run what was put off; preemption enabled */
+
+/* --- monitor.c --- */
+extern enum weft_blocked_source weft__source;	/* the one in use */
+
+#endif
