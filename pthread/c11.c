@@ -2,7 +2,7 @@
  * threads.h: mutexes, conditions, once, keys and sleeping, on their pthread counterparts.
  *
  * Layout:    glibc's mtx_t and cnd_t are its pthread_mutex_t and pthread_cond_t; mtx_init, mtx_destroy and cnd_init are
- *            glibc's. thrd_create, thrd_join, thrd_detach and thrd_exit are in create.c.
+ *            glibc's. thrd_create, thrd_join and thrd_detach are in create.c.
  */
 #include <threads.h>
 
@@ -98,6 +98,11 @@ WEFT__EXPORT void *tss_get(tss_t key)
 WEFT__EXPORT int tss_set(tss_t key, void *data)
 {
 	return result(pthread_setspecific(key, data));
+}
+
+WEFT__EXPORT void thrd_exit(int code)
+{
+	pthread_exit((void *)(intptr_t)code);
 }
 
 WEFT__EXPORT void thrd_yield(void)

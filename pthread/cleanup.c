@@ -17,7 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#define _Unwind_Resume libgcc_resume	/* the header would make ours visible */
 #include <unwind.h>
+#undef _Unwind_Resume
 
 #include "pthread/sync.h"
 
@@ -59,9 +61,17 @@ static inline void set_top(struct weft__fiber *self, uintptr_t top)
 
 /* --- unwinding --- */
 
+__attribute__((visibility("hidden")))
+_Unwind_Reason_Code __gcc_personality_v0(int, _Unwind_Action, _Unwind_Exception_Class,
+					 struct _Unwind_Exception *, struct _Unwind_Context *);
+__attribute__((visibility("hidden")))
+void _Unwind_Resume(struct _Unwind_Exception *);
+
 static struct {
-	__typeof__(_Unwind_ForcedUnwind) *forced;
+	__typeof__(_Unwind_ForcedUnwind) *forced;	/* written last */
 	__typeof__(_Unwind_GetCFA) *cfa;
+	__typeof__(libgcc_resume) *resume;
+	__typeof__(__gcc_personality_v0) *personality;
 } gcc;
 
 /* Two first callers find the same. False: there is no libgcc_s. */
@@ -76,12 +86,30 @@ static bool gcc_load(void)
 	if (!lib)
 		return false;
 	gcc.cfa = (__typeof__(gcc.cfa))dlsym(lib, "_Unwind_GetCFA");
-	if (!gcc.cfa)
+	gcc.resume = (__typeof__(gcc.resume))dlsym(lib, "_Unwind_Resume");
+	gcc.personality = (__typeof__(gcc.personality))dlsym(lib, "__gcc_personality_v0");
+	if (!gcc.cfa || !gcc.resume || !gcc.personality)
 		return false;
 	/* [GCC-1] release; pairs with acquire above */
 	__atomic_store_n(&gcc.forced, (__typeof__(gcc.forced))dlsym(lib, "_Unwind_ForcedUnwind"),
 			 __ATOMIC_RELEASE);
 	return gcc.forced != NULL;
+}
+
+/* What once.c, compiled with exceptions, refers to: handed on, so that libgcc_s is not among our needed libraries. */
+_Unwind_Reason_Code __gcc_personality_v0(int version, _Unwind_Action actions,
+					 _Unwind_Exception_Class class, struct _Unwind_Exception *exc,
+					 struct _Unwind_Context *context)
+{
+	if (!gcc_load())
+		return _URC_CONTINUE_UNWIND;
+	return gcc.personality(version, actions, class, exc, context);
+}
+
+void _Unwind_Resume(struct _Unwind_Exception *exc)
+{
+	gcc.resume(exc);	/* the personality came first */
+	__builtin_unreachable();
 }
 
 /* Run the handlers in frames that end below `limit`. May leave by longjmp; __pthread_unwind_next goes on. */
@@ -107,6 +135,8 @@ static _Noreturn void end(struct weft__fiber *self)
 	run_handlers(self, UINTPTR_MAX);
 	free(self->slot[WEFT__SLOT_UNWIND]);
 	self->slot[WEFT__SLOT_UNWIND] = NULL;
+	if (!self->on_exit)
+		weft__keys_exit(self);	/* main, and no other thread was ever made */
 	weft__exit(self->result);
 }
 

@@ -79,6 +79,7 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	f->node.slices = 0;
 	f->sigmask = s->sigmask;
 	f->handlers = 0;
+	atomic_store_explicit(&f->sig_pending, 0, memory_order_relaxed);
 	f->fn = s->fn;
 	f->arg = s->arg;
 	f->result = NULL;
@@ -189,6 +190,7 @@ void weft__fiber_ended(struct weft__fiber *f)
 					atomic_load_explicit(&weft__rt.main_ticket, memory_order_relaxed),
 					WEFT__WOKEN);
 	}
+	f->sigmask = ~0ull;		/* not a candidate for signals any more */
 	/* [JOIN-1] release; pairs with acquire in weft__join and weft__detach: the result, and that the stack is free */
 	join = atomic_exchange_explicit(&f->join, JOIN_DONE, memory_order_acq_rel);
 	if (join == JOIN_DETACHED)
@@ -291,4 +293,9 @@ void weft__stack_bounds(const struct weft__fiber *f, void **lo, size_t *size, si
 bool weft__is_detached(const struct weft__fiber *f)
 {
 	return atomic_load_explicit(&f->join, memory_order_relaxed) == JOIN_DETACHED;
+}
+
+bool weft__is_done(const struct weft__fiber *f)
+{
+	return atomic_load_explicit(&f->join, memory_order_relaxed) == JOIN_DONE;
 }

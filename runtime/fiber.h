@@ -76,7 +76,9 @@ struct weft__fiber {
 	_Atomic uint64_t wait;		/* sequence << 8 | state, see above */
 	struct weft_sched_node node;	/* owner: the run queue it is in */
 	struct weft__fiber *next;	/* inject list, pools: their owner */
-	uint64_t sigmask;		/* the program's mask for this fiber; the fiber only */
+	uint64_t sigmask;		/* the program's mask for this fiber; the fiber only (others read it as a hint) */
+	_Atomic uint64_t sigwait;	/* signals that it waits for (sigwait) */
+	_Atomic uint32_t sig_pending;	/* upcall/signals.c has something for it */
 
 	enum weft__kind kind;
 	uint32_t flags;			/* enum weft__flag; constant while the fiber lives */
@@ -175,6 +177,7 @@ _Noreturn void weft__exit(void *result);
 
 /* The fiber that a pthread_t names, or NULL if it is a thread of glibc's. */
 struct weft__fiber *weft__fiber_of(const void *pthread_handle);
+bool weft__is_done(const struct weft__fiber *f);
 bool weft__is_detached(const struct weft__fiber *f);
 /* The pthread_t of a fiber. */
 void *weft__handle(const struct weft__fiber *f);

@@ -208,6 +208,8 @@ size_t weft__stack_default(void);
 void weft__pool_drain(struct weft__vp *vp);
 void weft__stacks_forked(void);
 uint32_t weft__fibers_max(void);
+/* Call see(f, arg) for every fiber struct ever handed out, ended ones too, until it returns true. Monitor. */
+void weft__fibers_each(bool (*see)(struct weft__fiber *, void *), void *arg);
 uint64_t weft__fibers_alive(void);	/* fiber.c: main not counted */
 struct __res_state;
 struct __res_state *weft__stack_resolver(struct weft__fiber *f);	/* room for libc's resolver state; NULL: none */

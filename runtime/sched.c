@@ -104,6 +104,7 @@ struct weft__vp *weft__vp_of(struct weft__fiber *self)
 
 void weft__set_kernel_mask(uint64_t mask)
 {
+	mask &= ~(3ull << 31);		/* glibc's own: cancel and setxid */
 	if (weft__rt.signo)
 		mask &= ~(1ull << (weft__rt.signo - 1));
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
@@ -173,6 +174,9 @@ void weft__finish(struct weft__fiber *self)
 	struct weft__vp *vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
 	uint64_t s;
 
+	/* relaxed: set before the wake-up that brought us here, or by who will nudge us again */
+	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
+		self->preempt_pending = 1;
 	switch (w->op) {
 	case WEFT__OP_NONE:
 		break;

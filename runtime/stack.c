@@ -43,12 +43,14 @@ struct weft__stack {
 	void *slot;
 	size_t slot_size, guard;
 	unsigned class;
+	struct weft__fiber *all;	/* the next of its class; constant */
 	struct __res_state resolver;	/* in place of struct pthread's, whose offset is private */
 };
 
 struct class {
 	size_t slot_size, guard;
 	struct weft__fiber *free;	/* by fiber->next */
+	struct weft__fiber *_Atomic all;	/* every slot ever handed out, by stack->all; push only */
 	char *slab;			/* slots not handed out yet */
 	unsigned left;
 	unsigned made;			/* slots ever handed out */
@@ -212,11 +214,15 @@ static struct weft__fiber *carve(unsigned class)
 	stack->guard = c->guard;
 	stack->class = class;
 	f->stack = stack;
+	stack->all = atomic_load_explicit(&c->all, memory_order_relaxed);
 	f->tcb = tcb;
 	f->id = ++pool.next_id;
 	f->tid = (1u << 22) + f->id;	/* above every kernel tid (PID_MAX_LIMIT), below FUTEX_TID_MASK */
 	f->guard_size = c->guard;
 	f->stack_lo = slot + c->guard;
+	f->sigmask = ~0ull;
+	/* [SLAB-1] release; pairs with acquire in weft__fibers_each */
+	atomic_store_explicit(&c->all, f, memory_order_release);
 	f->stack_size = (size_t)(tcb - (tls - weft__tcb_size()) - slot - c->guard) & ~(size_t)63;
 	return f;
 }
@@ -293,6 +299,18 @@ struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack
 	return f;
 }
 
+void weft__fibers_each(bool (*see)(struct weft__fiber *, void *), void *arg)
+{
+	for (unsigned i = 0; i < pool.n; i++) {
+		/* [SLAB-1] acquire; pairs with release in carve */
+		struct weft__fiber *f = atomic_load_explicit(&pool.class[i].all, memory_order_acquire);
+
+		for (; f; f = f->stack->all)
+			if (see(f, arg))
+				return;
+	}
+}
+
 static void give_back(struct weft__fiber *f)
 {
 	char *lo = f->stack->slot + f->stack->guard;
@@ -347,6 +365,7 @@ void weft__stacks_forked(void)
 		pool.class[i].slab = NULL;
 		pool.class[i].left = 0;
 		pool.class[i].made = 0;
+		atomic_store_explicit(&pool.class[i].all, NULL, memory_order_relaxed);
 	}
 	pool.made = 0;
 }

@@ -67,6 +67,7 @@ static struct weft__worker *worker_alloc(void)
 	if (!w)
 		return NULL;
 	w->sched.kind = WEFT__SCHED;
+	w->sched.flags = WEFT__F_SHARED_TLS;	/* its block is the one that such fibers borrow: set weft__tls_self back */
 	w->sched.worker = w;
 	w->sched.nopreempt = 1;
 	w->perf_fd = -1;
@@ -160,7 +161,6 @@ static int worker_zero(struct weft__fiber *self)
 	if (weft__rt.shared_tls) {
 		w->sched.tcb = weft__arch_tls();
 		w->sched.ctx.tls = w->sched.tcb;
-		w->sched.flags |= WEFT__F_SHARED_TLS;
 		self->flags |= WEFT__F_SHARED_TLS | WEFT__F_NO_SIGNAL;
 	} else {
 		int err = weft__tls_make(tcb, &w->sched);

@@ -29,6 +29,7 @@
 #include "runtime/sync.h"
 #include "sched/topology.h"
 #include "upcall/netpoll.h"
+#include "upcall/signals.h"
 #include "upcall/upcall.h"
 #include "weft/upcall.h"
 
@@ -382,6 +383,8 @@ static void one_round(void)
 
 		if (p == &tag_event) {
 			drain();
+			if (weft__signals_waiting())
+				weft__signals_route();
 		} else if (p == &tag_netpoll) {
 			mon.netpoll_on = false;		/* one shot */
 			weft__hook_poll(0);
@@ -529,10 +532,10 @@ void weft__hook_stats(struct weft_stats *s)
 void weft__hook_forked(void)
 {
 	weft__netpoll_forked();
+	weft__signals_forked();
 	weft__records_forked(atomic_load_explicit(&weft__rt.workers, memory_order_relaxed));
 	weft__fd_release(mon.epfd);
 	weft__fd_release(mon.evfd);
-	weft__fd_release(mon.sigfd);
 	memset(&mon, 0, sizeof mon);
 	mon.epfd = mon.evfd = mon.sigfd = -1;
 }

@@ -62,6 +62,8 @@ void weft__preempt_pending(struct weft__fiber *self)
 
 	if (!weft__is_fiber(self)) {
 		self->preempt_pending = 0;
+		if (self->kind == WEFT__SCHED)
+			return;
 		weft__signals_deferred(self);
 		errno = saved;
 		return;
@@ -112,8 +114,11 @@ static void handler(int sig, siginfo_t *si, void *uc)
 		make_way(self);
 		self->sigmask = mask;
 	}
+	self->preempt_pending = 0;
 	atomic_signal_fence(memory_order_seq_cst);
 	self->nopreempt--;
+	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
+		weft__signals_deferred(self);
 	errno = saved;
 }
 

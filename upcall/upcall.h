@@ -41,6 +41,7 @@ void weft__blocked_percentiles(uint64_t *p50, uint64_t *p99);
 struct weft__fiber;
 int weft__signals_fd(void);			/* a signalfd for what no thread of the process accepts; -1: none */
 void weft__signals_route(void);			/* monitor: read it and find a fiber that accepts */
+bool weft__signals_waiting(void);		/* there is something in the table */
 void weft__signals_deferred(struct weft__fiber *self);	/* run what was put off; preemption enabled */
 
 /* --- monitor.c --- */

@@ -165,10 +165,15 @@ static void broken_pipe(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+static int reading;
+
 static void *reader(void *arg)
 {
 	char c;
-	ssize_t n = read((int)(intptr_t)arg, &c, 1);
+	ssize_t n;
+
+	__atomic_store_n(&reading, 1, __ATOMIC_SEQ_CST);
+	n = read((int)(intptr_t)arg, &c, 1);
 
 	return (void *)(intptr_t)(n < 0 ? -errno : n);
 }
@@ -177,14 +182,17 @@ static void *reader(void *arg)
  * when the other side goes, and never takes anything from the number's next owner. */
 static void close_under_waiter(void)
 {
-	for (int round = 0; round < 20; round++) {
+	for (int round = 0; round < 8; round++) {
 		int fds[2], next[2];
 		pthread_t t;
 		intptr_t r;
 
 		CHECK(pipe(fds) == 0);
+		__atomic_store_n(&reading, 0, __ATOMIC_SEQ_CST);
 		t = start(reader, (void *)(intptr_t)fds[0]);
-		nap(5);
+		while (!__atomic_load_n(&reading, __ATOMIC_SEQ_CST))
+			nap(1);
+		nap(40);		/* by now it waits, even on a busy machine */
 		if (round & 1) {
 			close(fds[0]);
 			CHECK(pipe(next) == 0);

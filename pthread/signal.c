@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT
+ * The signal functions whose meaning is per thread. The work is done in upcall/signals.c.
+ * SIGRTMAX is one less for the program: the highest real-time signal is weft's.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "pthread/shim.h"
+#include "runtime/runtime.h"
+#include "upcall/signals.h"
+
+WEFT__REAL(sigtimedwait);
+WEFT__REAL(sigsuspend);
+WEFT__REAL(signalfd);
+WEFT__REAL(sigpending);
+WEFT__REAL(pthread_kill);
+WEFT__REAL(pthread_sigqueue);
+WEFT__REAL(sigaltstack);
+
+static uint64_t bits(const sigset_t *set)
+{
+	uint64_t b;
+
+	memcpy(&b, set, sizeof b);
+	return b;
+}
+
+static void to_set(sigset_t *set, uint64_t b)
+{
+	memset(set, 0, sizeof *set);
+	memcpy(set, &b, sizeof b);
+}
+
+static int fail(int err)
+{
+	errno = -err;
+	return -1;
+}
+
+WEFT__EXPORT int sigaction(int sig, const struct sigaction *restrict new, struct sigaction *restrict old)
+{
+	int err = weft__signal_action(sig, new, old);
+
+	return err ? fail(err) : 0;
+}
+
+static sighandler_t set_handler(int sig, sighandler_t handler, int flags)
+{
+	struct sigaction new = { .sa_handler = handler, .sa_flags = flags }, old;
+	int err;
+
+	if (handler == SIG_ERR)
+		return fail(-EINVAL), SIG_ERR;
+	if (sig > 0 && sig < NSIG && flags == SA_RESTART)
+		sigaddset(&new.sa_mask, sig);
+	err = weft__signal_action(sig, &new, &old);
+	return err ? (fail(err), SIG_ERR) : old.sa_handler;
+}
+
+WEFT__EXPORT sighandler_t signal(int sig, sighandler_t handler)
+{
+	return set_handler(sig, handler, SA_RESTART);
+}
+
+WEFT__EXPORT sighandler_t bsd_signal(int sig, sighandler_t handler);
+WEFT__EXPORT sighandler_t bsd_signal(int sig, sighandler_t handler)
+{
+	return set_handler(sig, handler, SA_RESTART);
+}
+
+WEFT__EXPORT sighandler_t ssignal(int sig, sighandler_t handler)
+{
+	return set_handler(sig, handler, SA_RESTART);
+}
+
+WEFT__EXPORT sighandler_t __sysv_signal(int sig, sighandler_t handler)
+{
+	return set_handler(sig, handler, SA_RESETHAND | SA_NODEFER);
+}
+
+WEFT__EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
+{
+	return set_handler(sig, handler, SA_RESETHAND | SA_NODEFER);
+}
+
+WEFT__EXPORT int pthread_sigmask(int how, const sigset_t *restrict set, sigset_t *restrict old)
+{
+	uint64_t b = set ? bits(set) : 0, before;
+	int err = weft__signal_mask(how, set ? &b : NULL, &before);
+
+	if (!err && old)
+		to_set(old, before);
+	return -err;
+}
+
+WEFT__EXPORT int sigprocmask(int how, const sigset_t *restrict set, sigset_t *restrict old)
+{
+	int err = pthread_sigmask(how, set, old);
+
+	return err ? fail(-err) : 0;
+}
+
+WEFT__EXPORT int sigpending(sigset_t *set)
+{
+	if (weft__real(sigpending)(set) != 0)
+		return -1;
+	to_set(set, bits(set) | weft__signal_pending());
+	return 0;
+}
+
+WEFT__EXPORT int sigtimedwait(const sigset_t *restrict set, siginfo_t *restrict info,
+			      const struct timespec *restrict timeout)
+{
+	uint64_t deadline = WEFT__NEVER;
+	siginfo_t mine;
+	int sig;
+
+	if (!weft__is_fiber(weft__self()))
+		return weft__real(sigtimedwait)(set, info, timeout);
+	if (timeout) {
+		if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1000000000)
+			return fail(-EINVAL);
+		deadline = weft__now() + (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
+	}
+	sig = weft__signal_wait(bits(set), &mine, deadline);
+	if (sig < 0)
+		return fail(sig);
+	if (info)
+		*info = mine;
+	return sig;
+}
+
+WEFT__EXPORT int sigwaitinfo(const sigset_t *restrict set, siginfo_t *restrict info)
+{
+	return sigtimedwait(set, info, NULL);
+}
+
+WEFT__EXPORT int sigwait(const sigset_t *restrict set, int *restrict sig)
+{
+	int r;
+
+	do
+		r = sigtimedwait(set, NULL, NULL);
+	while (r < 0 && errno == EINTR);	/* sigwait has no EINTR */
+	if (r < 0)
+		return errno;
+	*sig = r;
+	return 0;
+}
+
+/* Until a handler has run: the table's and the kernel's signals both end the wait. */
+static int wait_for_handler(const uint64_t *mask)
+{
+	struct weft__fiber *self = weft__self();
+	uint32_t ran = weft__handlers_run(self);
+	uint64_t old;
+
+	if (mask)
+		weft__signal_mask(SIG_SETMASK, mask, &old);
+	while (weft__handlers_run(self) == ran) {
+		uint64_t ticket;
+
+		weft__preempt_disable(self);
+		ticket = weft__wait_begin(self);
+		if (weft__handlers_run(self) == ran && !self->preempt_pending)
+			weft__wait_park(self, ticket, WEFT__NEVER);
+		else
+			weft__wait_cancel(self, ticket);
+		weft__preempt_enable(self);
+	}
+	if (mask)
+		weft__signal_mask(SIG_SETMASK, &old, NULL);
+	return fail(-EINTR);
+}
+
+WEFT__EXPORT int sigsuspend(const sigset_t *set)
+{
+	uint64_t b = bits(set);
+
+	if (!weft__is_fiber(weft__self()))
+		return weft__real(sigsuspend)(set);
+	return wait_for_handler(&b);
+}
+
+WEFT__EXPORT int pause(void)
+{
+	if (!weft__is_fiber(weft__self()))
+		return (int)syscall(SYS_pause);
+	return wait_for_handler(NULL);
+}
+
+WEFT__EXPORT int signalfd(int fd, const sigset_t *set, int flags)
+{
+	weft__signal_leave(bits(set));
+	return weft__real(signalfd)(fd, set, flags);
+}
+
+WEFT__EXPORT int pthread_kill(pthread_t thread, int sig)
+{
+	struct weft__fiber *f = weft__fiber_of((void *)thread);
+
+	if (sig < 0 || sig > 64 || sig == weft__rt.signo)
+		return sig == 0 ? 0 : EINVAL;
+	if (!f || !weft__running())
+		return weft__real(pthread_kill)(thread, sig);
+	if (weft__is_done(f))
+		return 0;
+	return sig ? -weft__signal_send(f, sig, NULL) : 0;
+}
+
+WEFT__EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval value)
+{
+	struct weft__fiber *f = weft__fiber_of((void *)thread);
+	siginfo_t info;
+
+	if (sig < 0 || sig > 64 || sig == weft__rt.signo)
+		return sig == 0 ? 0 : EINVAL;
+	if (!f || !weft__running())
+		return weft__real(pthread_sigqueue)(thread, sig, value);
+	if (sig == 0 || weft__is_done(f))
+		return 0;
+	memset(&info, 0, sizeof info);
+	info.si_signo = sig;
+	info.si_code = SI_QUEUE;
+	info.si_pid = getpid();
+	info.si_uid = getuid();
+	info.si_value = value;
+	return -weft__signal_send(f, sig, &info);
+}
+
+/* The alternate stack is the fiber's. The kernel's belongs to the worker and stays unset: a handler that another fiber's would
+ * meet there could be switched out on it. Handlers run on the fiber's own stack. */
+WEFT__EXPORT int sigaltstack(const stack_t *restrict new, stack_t *restrict old)
+{
+	struct weft__fiber *self = weft__self();
+
+	if (!weft__is_fiber(self))
+		return weft__real(sigaltstack)(new, old);
+	if (new && !(new->ss_flags & SS_DISABLE) && new->ss_size < 2048)
+		return fail(-ENOMEM);
+	if (old) {
+		memset(old, 0, sizeof *old);
+		old->ss_sp = self->slot[WEFT__SLOT_ALTSTACK];
+		old->ss_size = (size_t)self->slot[WEFT__SLOT_ALTSIZE];
+		old->ss_flags = old->ss_size ? 0 : SS_DISABLE;
+	}
+	if (new) {
+		bool off = new->ss_flags & SS_DISABLE;
+
+		self->slot[WEFT__SLOT_ALTSTACK] = off ? NULL : new->ss_sp;
+		self->slot[WEFT__SLOT_ALTSIZE] = off ? NULL : (void *)new->ss_size;
+	}
+	return 0;
+}
+
+/* Called when the runtime starts: the main thread's stack goes with the fiber. */
+void weft__altstack_adopt(struct weft__fiber *self)
+{
+	stack_t ss, none = { .ss_flags = SS_DISABLE };
+
+	if (weft__real(sigaltstack)(NULL, &ss) != 0 || (ss.ss_flags & SS_DISABLE))
+		return;
+	self->slot[WEFT__SLOT_ALTSTACK] = ss.ss_sp;
+	self->slot[WEFT__SLOT_ALTSIZE] = (void *)ss.ss_size;
+	weft__real(sigaltstack)(&none, NULL);
+}
+
+WEFT__EXPORT int __libc_current_sigrtmax(void);
+WEFT__EXPORT int __libc_current_sigrtmax(void)
+{
+	return 63;
+}
+
+/* A jump out of a handler restores the kernel's mask: the fiber's follows. */
+static void jump_mask(const struct __jmp_buf_tag *env)
+{
+	if (env->__mask_was_saved)
+		weft__self()->sigmask = bits(&env->__saved_mask) & ~(1ull << 63);
+}
+
+#define JUMP(name)								\
+	WEFT__EXPORT _Noreturn void name(struct __jmp_buf_tag env[1], int value);	\
+	WEFT__REAL(name);							\
+	_Noreturn void name(struct __jmp_buf_tag env[1], int value)		\
+	{									\
+		jump_mask(env);							\
+		weft__real(name)(env, value);					\
+		__builtin_unreachable();					\
+	}
+
+JUMP(siglongjmp)
+JUMP(longjmp)
+JUMP(_longjmp)
+JUMP(__longjmp_chk)

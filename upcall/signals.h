@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT
+ * The program's signals on fibers.
+ *
+ * Model:     the kernel knows workers, the program knows threads. So handlers of the program are entered through weft__signal_entry,
+ *            which runs them only on a fiber in ordinary code; on a worker's own context, or inside the runtime, the signal is put into a
+ *            table of pending signals and raised again where and when it can be taken. Masks belong to fibers; the kernel's is switched
+ *            along when two fibers' differ (sched.c).
+ * Directed:  at a fiber (pthread_kill): if it runs, its worker is signalled with the fiber's address in the siginfo; whoever gets it there and is
+ *            not that fiber puts it into the table. If it is parked and accepts it, its wait ends (INTERRUPTED) and it
+ *            takes the signal when it is back (weft__finish looks at sig_pending).
+ * Process:   a signal that every kernel thread blocks stays pending in the kernel; the monitor's signalfd reads it and gives it to a fiber that
+ *            waits for it (sigwait), that runs and accepts it, or that is parked and accepts it; else it stays in the table.
+ *            Signals that the program itself takes by signalfd are left to it.
+ * Context:   everything but weft__signal_entry: thread context.
+ */
+#ifndef WEFT_UPCALL_SIGNALS_H
+#define WEFT_UPCALL_SIGNALS_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct weft__fiber;
+
+/* sigaction(2) for the program. 0 or -errno. The reserved signal does not exist: -EINVAL. */
+int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *old);
+
+/* Send to one fiber. 0, -EAGAIN (table full). `info` NULL: as pthread_kill makes it. */
+int weft__signal_send(struct weft__fiber *f, int sig, const siginfo_t *info);
+
+/* The calling fiber's (or thread's) mask: SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK. Takes what became deliverable. 0 or -errno. */
+int weft__signal_mask(int how, const uint64_t *set, uint64_t *old);
+
+/* Pending for the caller, the kernel's own pending ones not included. */
+uint64_t weft__signal_pending(void);
+
+/* Wait for one of `set`. Returns the signal, -EAGAIN at the deadline, -EINTR. Fibers only. */
+int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline);
+
+/* The program takes these by signalfd: leave them in the kernel. */
+void weft__signal_leave(uint64_t set);
+
+void weft__signals_forked(void);
+
+#endif
