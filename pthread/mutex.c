@@ -12,7 +12,7 @@
  *            looks as if it did not. The owner word is for the owner's own comparisons; that it
  *            is written a little after the word is taken is seen by nobody.
  * Ordering:  [PTM-1] taking the word is acquire, the exchange of unlock is release.
- * init, destroy, attributes, ceilings: glibc's own functions; `held` is what its destroy looks at.
+ * init (but see robust.c), destroy, attributes, ceilings: glibc's own functions; `held` is what its destroy looks at.
  */
 #include "pthread/sync.h"
 #include "weft/weft.h"

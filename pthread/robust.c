@@ -15,6 +15,7 @@
 
 #include "pthread/sync.h"
 
+WEFT__REAL(pthread_mutex_init);
 WEFT__REAL(pthread_mutex_lock);
 WEFT__REAL(pthread_mutex_trylock);
 WEFT__REAL(pthread_mutex_clocklock);
@@ -31,6 +32,22 @@ WEFT__REAL(pthread_mutex_consistent);
 
 #define CEILING 0xfff80000u	/* of the lock word */
 enum { FREE, HELD, CONTENDED };
+
+/* glibc marks every robust mutex as shared, since the kernel wakes its waiters; of private ones we take the mark off, to
+ * tell them apart. */
+WEFT__EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr)
+{
+	struct weft__mutex *m = (struct weft__mutex *)mutex;
+	int err = weft__real(pthread_mutex_init)(mutex, attr);
+	int shared;
+
+	if (weft__unlikely(!err && attr && (m->kind & WEFT__MTX_ROBUST)) &&
+	    pthread_mutexattr_getpshared(attr, &shared) == 0 && shared == PTHREAD_PROCESS_PRIVATE)
+		m->kind &= ~(uint32_t)WEFT__MTX_PSHARED;
+	return err;
+}
+
+WEFT__ALIAS(__pthread_mutex_init, pthread_mutex_init);
 
 static int lock_shared(pthread_mutex_t *mutex, bool try, clockid_t clock, const struct timespec *ts)
 {

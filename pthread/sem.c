@@ -51,7 +51,9 @@ static inline bool take(struct sem *s, uint64_t less)
 /* There was nothing to take. Returns 0 or an errno value. */
 static __attribute__((noinline)) int wait(struct sem *s, clockid_t clock, const struct timespec *ts)
 {
+	struct weft__fiber *self = weft__self();
 	uint64_t deadline = WEFT__NEVER;
+	uint32_t norestart = weft__handlers_norestart(self);
 	int err = 0;
 
 	if (ts) {
@@ -62,7 +64,9 @@ static __attribute__((noinline)) int wait(struct sem *s, clockid_t clock, const 
 	/* relaxed: the futex's lock orders it before our sleep, and a post reads it with its exchange */
 	atomic_fetch_add_explicit(&s->data, ONE_WAITER, memory_order_relaxed);
 	while (!take(s, ONE_WAITER + 1)) {
-		if (err == -ETIMEDOUT || err == -EINTR) {
+		/* as signal(7) has it: after a handler with SA_RESTART the wait goes on, unless it has a limit */
+		if (err == -ETIMEDOUT ||
+		    (err == -EINTR && (ts || norestart != weft__handlers_norestart(self)))) {
 			atomic_fetch_sub_explicit(&s->data, ONE_WAITER, memory_order_relaxed);
 			return -err;
 		}

@@ -139,7 +139,10 @@ static inline void weft__preempt_enable(struct weft__fiber *self)
 }
 
 /* The caller is a fiber of a running runtime: it parks. Everybody else waits in the kernel. */
-bool weft__is_fiber(const struct weft__fiber *self);
+static inline bool weft__is_fiber(const struct weft__fiber *self)
+{
+	return self->worker != NULL && self->kind != WEFT__SCHED;
+}
 
 /* How many of the program's signal handlers ran on this fiber: unchanged over a system call = an EINTR was ours. */
 uint32_t weft__handlers_run(const struct weft__fiber *self);

@@ -23,6 +23,7 @@
 enum weft__op {
 	WEFT__OP_NONE,
 	WEFT__OP_PARK,		/* ARMED -> PARKED, or enqueue it if a waker was faster */
+	WEFT__OP_ROTATED,	/* it is in the queue already, whose lock is still held */
 	WEFT__OP_YIELD,		/* behind the others of this VP */
 	WEFT__OP_PREEMPTED,	/* the same, as a preempted one */
 	WEFT__OP_INJECT,	/* it lost its VP: to the common queue */
@@ -96,7 +97,7 @@ struct weft__vp {
 	unsigned *steal_order;		/* nvps - 1 entries */
 	/* counters: owner writes, relaxed */
 	struct {
-		uint64_t switches, spawned, exited, steals, preempted, deferred, polls;
+		uint64_t spawned, exited, steals, preempted, deferred, polls;
 	} n;
 } __attribute__((aligned(64)));
 
@@ -177,7 +178,20 @@ void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why);	/* caller
 _Noreturn void weft__sched_loop(struct weft__worker *w);
 struct weft__fiber *weft__pick(struct weft__vp *vp);
 struct weft__fiber *weft__steal_round(struct weft__vp *vp, const struct weft__fiber **slots);
-struct weft__vp *weft__vp_of(struct weft__fiber *self);	/* the caller's VP; NULL when it was taken */
+struct weft__vp *weft__vp_of_slow(struct weft__worker *w);
+
+/* The caller's VP; NULL when it was taken, or the caller never has one. */
+static inline struct weft__vp *weft__vp_of(struct weft__fiber *self)
+{
+	struct weft__worker *w = self->worker;
+	struct weft__vp *vp;
+
+	if (weft__unlikely(!w))
+		return NULL;
+	/* relaxed: only the monitor takes it away, and not while our preemption is disabled ([RETAKE]) */
+	vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
+	return weft__likely(vp != NULL) ? vp : weft__vp_of_slow(w);
+}
 
 /* --- worker.c --- */
 int weft__worker_new(struct weft__vp *vp);	/* monitor: make a kernel thread; vp may be NULL (spare) */

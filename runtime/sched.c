@@ -22,6 +22,7 @@
 #include "runtime/runtime.h"
 #include "runtime/vpqueue.h"
 #include "runtime/wait.h"
+#include "sched/fifo.h"
 
 #include <signal.h>
 #include <sys/syscall.h>
@@ -84,21 +85,14 @@ void weft__vpq_thief_unlock(struct weft__vp *vp)
 	weft__unlock(&vp->steal_lock, WEFT__RANK_VP);
 }
 
-struct weft__vp *weft__vp_of(struct weft__fiber *self)
+/* Taken, or an attempt under way that our nopreempt will make fail. */
+struct weft__vp *weft__vp_of_slow(struct weft__worker *w)
 {
-	struct weft__worker *w = self->worker;
 	struct weft__vp *vp;
 
-	if (!w)
-		return NULL;
-	/* relaxed: only the monitor takes it away, and not while our preemption is disabled ([RETAKE]) */
+	weft__lock(&w->lock, WEFT__RANK_LEAF);
 	vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
-	if (weft__unlikely(!vp)) {
-		/* taken, or an attempt under way that our nopreempt will make fail */
-		weft__lock(&w->lock, WEFT__RANK_LEAF);
-		vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
-		weft__unlock(&w->lock, WEFT__RANK_LEAF);
-	}
+	weft__unlock(&w->lock, WEFT__RANK_LEAF);
 	return vp;
 }
 
@@ -177,7 +171,13 @@ void weft__finish(struct weft__fiber *self)
 	/* relaxed: set before the wake-up that brought us here, or by who will nudge us again */
 	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
 		self->preempt_pending = 1;
+	if (weft__likely(w->op == WEFT__OP_ROTATED)) {
+		weft__vpq_unlock(vp);
+		submitted();
+		return;
+	}
 	switch (w->op) {
+	case WEFT__OP_ROTATED:
 	case WEFT__OP_NONE:
 		break;
 	case WEFT__OP_PARK:
@@ -267,7 +267,6 @@ static inline void prepare(struct weft__worker *w, struct weft__vp *vp, struct w
 		/* relaxed, plain add: one writer; the monitor compares */
 		atomic_store_explicit(&vp->tick, atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1,
 				      memory_order_relaxed);
-		vp->n.switches++;
 	}
 	if (to->kind == WEFT__SCHED)
 		to->sigmask = from->sigmask;	/* whatever is set may stay */
@@ -277,12 +276,14 @@ static inline void prepare(struct weft__worker *w, struct weft__vp *vp, struct w
 
 static inline void set_tls(struct weft__worker *w, struct weft__fiber *from, struct weft__fiber *to)
 {
-	if (weft__unlikely(to->flags & WEFT__F_SHARED_TLS))
+	if (weft__unlikely(to->flags & WEFT__F_SHARED_TLS)) {
 		to->ctx.tls = w->sched.ctx.tls;
-	if (weft__likely(to->ctx.tls != from->ctx.tls))
-		weft__arch_set_tls(to->ctx.tls);
-	if (to->flags & WEFT__F_SHARED_TLS)
+		if (to->ctx.tls != from->ctx.tls)
+			weft__arch_set_tls(to->ctx.tls);
 		weft__tls_self = to;
+	} else if (weft__likely(to->ctx.tls != from->ctx.tls)) {
+		weft__arch_set_tls(to->ctx.tls);
+	}
 }
 
 void weft__switch_away(struct weft__fiber *self, enum weft__op op)
@@ -406,15 +407,51 @@ _Noreturn void weft__sched_loop(struct weft__worker *w)
 	}
 }
 
+/* The shortest way, for the case that only the policy's queue has to be asked: the caller goes to its end and the oldest one runs,
+ * under one hold of the queue's lock, which the next fiber releases (OP_ROTATED): so no thief takes the caller before its registers are
+ * saved. False: nothing done. */
+static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, struct weft__vp *vp)
+{
+	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed);
+	struct weft_sched_node *n;
+	struct weft__fiber *next;
+
+	if (weft__unlikely((tick & LOOK_AROUND) == LOOK_AROUND || vp->from_inject ||
+			   atomic_load_explicit(&vp->runnext, memory_order_relaxed) ||
+			   weft__rt.ops != &weft_sched_fifo))
+		return false;
+	weft__vpq_lock(vp);
+	n = weft__fifo_rotate(vp->queue, &self->node);
+	if (weft__unlikely(!n)) {
+		weft__vpq_unlock(vp);
+		return false;
+	}
+	next = fiber_of_node(n);
+	w->prev = self;
+	w->op = WEFT__OP_ROTATED;
+	next->worker = w;
+	vp->current = next;
+	atomic_store_explicit(&vp->tick, tick + 1, memory_order_relaxed);
+	if (weft__unlikely(next->sigmask != self->sigmask))
+		weft__set_kernel_mask(next->sigmask);
+	set_tls(w, self, next);
+	weft__arch_switch(&self->ctx, &next->ctx);
+	weft__finish(self);
+	return true;
+}
+
 void weft__yield(void)
 {
 	struct weft__fiber *self = weft__self();
+	struct weft__vp *vp;
 
 	if (weft__unlikely(!weft__is_fiber(self))) {
 		syscall(SYS_sched_yield);
 		return;
 	}
 	weft__preempt_disable(self);
-	weft__switch_away(self, WEFT__OP_YIELD);
+	vp = weft__vp_of(self);
+	if (weft__unlikely(!vp || !rotate(self, self->worker, vp)))
+		weft__switch_away(self, WEFT__OP_YIELD);
 	weft__preempt_enable(self);
 }

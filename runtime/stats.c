@@ -17,7 +17,7 @@ PUBLIC void weft_stats(struct weft_stats *s)
 	for (unsigned i = 0; i < weft__rt.nvps; i++) {
 		volatile struct weft__vp *vp = &weft__rt.vp[i];
 
-		s->switches += vp->n.switches;
+		s->switches += atomic_load_explicit(&weft__rt.vp[i].tick, memory_order_relaxed);
 		s->spawned += vp->n.spawned;
 		s->exited += vp->n.exited;
 		s->steals += vp->n.steals;

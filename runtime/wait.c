@@ -12,11 +12,6 @@
 
 #include "runtime/runtime.h"
 
-bool weft__is_fiber(const struct weft__fiber *self)
-{
-	return self->worker != NULL && self->kind != WEFT__SCHED;
-}
-
 uint32_t weft__handlers_run(const struct weft__fiber *self)
 {
 	return *(volatile const uint32_t *)&self->handlers;

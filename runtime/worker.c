@@ -377,6 +377,10 @@ static void go_idle(struct weft__worker *w, struct weft__vp *vp)
 	weft__fence_heavy();		/* I2 */
 	if (weft__work_anywhere())	/* I3: to whoever sleeps now, perhaps to us */
 		weft__idle_wake();
+	/* the timer of whom we ran last may be earlier than what the poller sleeps for; I2 is its fence too */
+	if (!poll && weft__first_timer() <
+		     atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed))
+		weft__hook_poll_break();
 	if (poll) {
 		sleep_poller(w, true);
 		return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * The default policy: first in, first out, whatever the reason and the priority.
+ * The default policy: first in, first out, whatever the priority; preempted fibers wait behind the others (fifo.h).
  *
- * Every fiber that is put back goes to the end, so each runnable fiber of a VP runs once before any
- * runs twice, and a fiber that spins on sched_yield() cannot hold up the one it waits for.
+ * Every fiber that is put back goes to the end of its line, so each runnable fiber of a VP runs once before any
+ * runs twice, hogs excepted, and a fiber that spins on sched_yield() cannot hold up the one it waits for.
  * No tick and no preempts: the end of a quantum is always obeyed, and a woken fiber always goes
  * first, while what it was woken for is in the cache.
  */
@@ -10,8 +10,12 @@
 
 static void fifo_init(void *queue, unsigned vp)
 {
+	struct weft__fifo_queue *q = queue;
+
 	(void)vp;
-	weft__fifo_init(queue);
+	weft__fifo_init(&q->ready);
+	weft__fifo_init(&q->hogs);
+	q->passed = 0;
 }
 
 static void fifo_fini(void *queue)
@@ -21,24 +25,35 @@ static void fifo_fini(void *queue)
 
 static void fifo_enqueue(void *queue, struct weft_sched_node *node, enum weft_enqueue_reason why)
 {
-	(void)why;
-	weft__fifo_enqueue(queue, node);
+	struct weft__fifo_queue *q = queue;
+
+	weft__fifo_enqueue(why == WEFT_ENQ_PREEMPTED ? &q->hogs : &q->ready, node);
 }
 
 static struct weft_sched_node *fifo_pick(void *queue)
 {
-	return weft__fifo_pick(queue);
+	struct weft__fifo_queue *q = queue;
+
+	if (!weft__fifo_empty(&q->hogs) &&
+	    (weft__fifo_empty(&q->ready) || ++q->passed > WEFT__FIFO_PASS)) {
+		q->passed = 0;
+		return weft__fifo_pick(&q->hogs);
+	}
+	return weft__fifo_pick(&q->ready);
 }
 
 static unsigned fifo_steal(void *victim, void *thief, unsigned max)
 {
-	return weft__fifo_steal(victim, thief, max);
+	struct weft__fifo_queue *v = victim, *t = thief;
+	unsigned n = weft__fifo_steal(&v->ready, &t->ready, max);
+
+	return n ? n : weft__fifo_steal(&v->hogs, &t->hogs, max);
 }
 
 __attribute__((visibility("default"))) const struct weft_sched_ops weft_sched_fifo = {
 	.name = "fifo",
 	.summary = "first in, first out, priorities ignored (default)",
-	.queue_size = sizeof(struct weft__fifo),
+	.queue_size = sizeof(struct weft__fifo_queue),
 	.init = fifo_init,
 	.fini = fifo_fini,
 	.enqueue = fifo_enqueue,

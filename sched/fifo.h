@@ -18,9 +18,20 @@
 
 #include "weft/sched.h"
 
+/* A VP's queue. Fibers that were preempted wait on a line of their own, behind all others: a fiber that was woken, created or yielded
+ * runs for microseconds as a rule and a hog for its quantum, so the short ones go first. The hogs are not starved: after
+ * WEFT__FIFO_PASS of the others the oldest hog has its turn. */
+#define WEFT__FIFO_PASS 32u
+
 struct weft__fifo {
 	struct weft_sched_node *head;	/* oldest; NULL = empty */
 	struct weft_sched_node **tail;	/* where the next one is linked */
+};
+
+struct weft__fifo_queue {
+	struct weft__fifo ready;	/* first member: what the inline functions are called with */
+	struct weft__fifo hogs;
+	unsigned passed;		/* picks from ready while a hog waited */
 };
 
 static inline void weft__fifo_init(struct weft__fifo *q)

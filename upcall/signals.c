@@ -143,9 +143,14 @@ static void entry(int sig, siginfo_t *info, void *uc)
 			return;
 		}
 		if (self->nopreempt) {
+			uint64_t s = atomic_load_explicit(&self->wait, memory_order_relaxed);
+
 			put((uintptr_t)self, info);
 			atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
 			self->preempt_pending = 1;
+			/* about to wait, or in the kernel, which would restart futex(2) after SA_RESTART: end the wait */
+			if ((s & WEFT__W_MASK) == WEFT__W_ARMED || (s & WEFT__W_MASK) == WEFT__W_KERNEL)
+				weft__wait_wake(self, s & ~(uint64_t)WEFT__W_MASK, WEFT__INTERRUPTED);
 			errno = saved;
 			return;
 		}

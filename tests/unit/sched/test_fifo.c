@@ -27,13 +27,13 @@ static void expect(struct weft__fifo *q, int from, int to)
 
 Test(fifo, order_ignores_reason_and_priority)
 {
-	struct weft__fifo q;
+	struct weft__fifo_queue q;
 
 	cr_assert_eq(weft_sched_fifo.queue_size, sizeof(q));
 	weft_sched_fifo.init(&q, 0);
 	for (int i = 0; i < N; i++) {
 		node[i].prio = (i * 37) % 100;
-		weft_sched_fifo.enqueue(&q, &node[i], (enum weft_enqueue_reason)(i % 5));
+		weft_sched_fifo.enqueue(&q, &node[i], (enum weft_enqueue_reason)(i % 3));
 	}
 	for (int i = 0; i < N; i++)
 		cr_assert_eq(weft_sched_fifo.pick(&q), &node[i]);
@@ -43,13 +43,38 @@ Test(fifo, order_ignores_reason_and_priority)
 /* The runtime mixes the inline functions with calls through the table. */
 Test(fifo, inline_and_table_are_the_same)
 {
-	struct weft__fifo q;
+	struct weft__fifo_queue q;
 
-	fill(&q, 0, 2);
+	weft_sched_fifo.init(&q, 0);
+	weft__fifo_enqueue(&q.ready, &node[0]);
+	weft__fifo_enqueue(&q.ready, &node[1]);
 	weft_sched_fifo.enqueue(&q, &node[2], WEFT_ENQ_NEW);
 	cr_assert_eq(weft_sched_fifo.pick(&q), &node[0]);
-	expect(&q, 1, 3);
-	cr_assert(weft__fifo_empty(&q));
+	expect(&q.ready, 1, 3);
+	cr_assert(weft__fifo_empty(&q.ready));
+}
+
+Test(fifo, hogs_wait_but_do_not_starve)
+{
+	struct weft__fifo_queue q;
+	unsigned before = 0;
+
+	weft_sched_fifo.init(&q, 0);
+	weft_sched_fifo.enqueue(&q, &node[0], WEFT_ENQ_PREEMPTED);
+	weft_sched_fifo.enqueue(&q, &node[1], WEFT_ENQ_WOKEN);
+	cr_assert_eq(weft_sched_fifo.pick(&q), &node[1], "the woken one goes first");
+	weft_sched_fifo.enqueue(&q, &node[1], WEFT_ENQ_YIELDED);
+	for (;;) {
+		struct weft_sched_node *n = weft_sched_fifo.pick(&q);
+
+		if (n == &node[0])
+			break;
+		cr_assert_eq(n, &node[1]);
+		weft_sched_fifo.enqueue(&q, n, WEFT_ENQ_YIELDED);
+		cr_assert_leq(++before, WEFT__FIFO_PASS);
+	}
+	cr_assert_eq(weft_sched_fifo.pick(&q), &node[1]);
+	cr_assert_null(weft_sched_fifo.pick(&q));
 }
 
 Test(fifo, rotate)
