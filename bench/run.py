@@ -91,11 +91,10 @@ def figures(out, err):
         part = text.split()
         if len(part) == 3:
             got[part[0]] = float(part[1])
-    scale = {"ns": 1e-3, "ms": 1e3}
     for which in ("p50", "p99"):
-        found = re.search(r"hand-?off.*?%s\D*?([\d.]+)\s*(ns|us|µs|ms)?" % which, err)
-        if found and float(found.group(1)):
-            got[which + "_us"] = float(found.group(1)) * scale.get(found.group(2), 1)
+        found = re.search(r"handoff_%s_ns (\d+)" % which, err)
+        if found and int(found.group(1)):
+            got[which + "_us"] = int(found.group(1)) / 1000
     return got
 
 

@@ -138,6 +138,7 @@ static long do_write(struct weft__fiber *self, int fd, const struct iovec *iov, 
 	struct weft__iowait w = { .fd = fd, .events = EPOLLOUT };
 	struct iovec rest[WEFT__IO_IOV];
 	size_t total, done = 0;
+	uint32_t handlers;
 	long r;
 	int v;
 
@@ -156,6 +157,7 @@ static long do_write(struct weft__fiber *self, int fd, const struct iovec *iov, 
 			now = rest;
 		}
 		w.socket = kind == WEFT__FD_SOCKET;
+		handlers = weft__handlers_run(self);
 		r = try_write(self, fd, kind, now, n, done > 0);
 		if (r == -EOPNOTSUPP && (kind == WEFT__FD_PIPE || kind == WEFT__FD_OTHER)) {
 			weft__fd_no_nowait(fd);
@@ -169,8 +171,12 @@ static long do_write(struct weft__fiber *self, int fd, const struct iovec *iov, 
 		}
 		if (r >= 0) {
 			done += (size_t)r;
-			if (done >= total || r == 0 ||
-			    (kind != WEFT__FD_PIPE && kind != WEFT__FD_SOCKET))
+			if (done >= total || r == 0)
+				return (long)done;
+			/* a FIFO or a terminal took a part: because of a signal, and that was ours */
+			if (kind == WEFT__FD_POLL && handlers != weft__handlers_run(self))
+				return (long)done;
+			if (kind != WEFT__FD_PIPE && kind != WEFT__FD_SOCKET && kind != WEFT__FD_POLL)
 				return (long)done;
 			if (!w.checked && weft__io_nonblock(fd) != 0)
 				return (long)done;

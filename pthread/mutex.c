@@ -11,22 +11,33 @@
  * Preemption: locks_held counts from before the word is taken, so that there is no moment in which the fiber owns the mutex and
  *            looks as if it did not. The owner word is for the owner's own comparisons; that it
  *            is written a little after the word is taken is seen by nobody.
+ * Alone:     before the first thread is made (libc's own flag says so) nothing is locked on the bus: a program without threads
+ *            pays nothing for its mutexes, as with glibc.
  * Ordering:  [PTM-1] taking the word is acquire, the exchange of unlock is release.
  * init (but see robust.c), destroy, attributes, ceilings: glibc's own functions; `held` is what its destroy looks at.
  */
+#include <sys/single_threaded.h>
+
 #include "pthread/sync.h"
 #include "weft/weft.h"
 
 enum { FREE, HELD, CONTENDED };
 
-/* How long to hope that an owner on another VP lets go, in looks at the word. Longer than a short critical section, much
- * shorter than two switches. */
-enum { SPIN = 40 };
+/* How long to hope that an owner on another VP lets go: looks at the word, each after twice as many pauses as the one before,
+ * since an owner that takes the mutex again and again is fastest while nobody looks. About 2 µs, two switches and a wake. */
+enum { SPIN_LOOKS = 7 };
 
 static inline bool take(struct weft__mutex *m)
 {
 	uint32_t expect = FREE;
 
+	/* relaxed: nobody else is there */
+	if (weft__unlikely(__libc_single_threaded)) {
+		if (atomic_load_explicit(&m->lock, memory_order_relaxed) != FREE)
+			return false;
+		atomic_store_explicit(&m->lock, HELD, memory_order_relaxed);
+		return true;
+	}
 	/* [PTM-1] acquire; pairs with release in mutex.c:release */
 	return atomic_compare_exchange_strong_explicit(&m->lock, &expect, HELD, memory_order_acquire,
 						       memory_order_relaxed);
@@ -35,25 +46,33 @@ static inline bool take(struct weft__mutex *m)
 static inline void release(struct weft__mutex *m, struct weft__fiber *self)
 {
 	weft__mutex_hold(m, 0);
+	/* relaxed: nobody else is there */
+	if (weft__unlikely(__libc_single_threaded))
+		atomic_store_explicit(&m->lock, FREE, memory_order_relaxed);
 	/* [PTM-1] release; pairs with acquire in mutex.c:take and lock_wait */
-	if (weft__unlikely(atomic_exchange_explicit(&m->lock, FREE, memory_order_release) == CONTENDED))
+	else if (weft__unlikely(atomic_exchange_explicit(&m->lock, FREE, memory_order_release) == CONTENDED))
 		weft__futex_wake((const uint32_t *)&m->lock, 1, WEFT__FUTEX_ALL);
 	weft__locks_drop(self);
 }
 
-static bool spin(struct weft__mutex *m)
+/* `as`: what to make of a free word. */
+static bool spin(struct weft__mutex *m, uint32_t as)
 {
 	if (weft_vps() < 2)
 		return false;
-	for (unsigned i = 0; i < SPIN; i++) {
-		/* relaxed: take() decides */
-		uint32_t word = atomic_load_explicit(&m->lock, memory_order_relaxed);
+	for (unsigned look = 0; look < SPIN_LOOKS; look++) {
+		uint32_t word;
 
+		for (unsigned i = 0; i < 1u << look; i++)
+			weft__arch_pause();
+		/* relaxed: the exchange decides */
+		word = atomic_load_explicit(&m->lock, memory_order_relaxed);
 		if (word == CONTENDED)
 			return false;		/* others gave up already */
-		if (word == FREE && take(m))
+		/* [PTM-1] acquire; pairs with release in mutex.c:release */
+		if (word == FREE && atomic_compare_exchange_strong_explicit(&m->lock, &word, as,
+				memory_order_acquire, memory_order_relaxed))
 			return true;
-		weft__arch_pause();
 	}
 	return false;
 }
@@ -71,7 +90,7 @@ static __attribute__((noinline)) int lock_wait(struct weft__mutex *m, struct wef
 		}
 		deadline = weft__deadline(clock, ts);
 	}
-	if (spin(m))
+	if (spin(m, HELD))
 		goto got;
 	/* [PTM-1] acquire; pairs with release in mutex.c:release */
 	while (atomic_exchange_explicit(&m->lock, CONTENDED, memory_order_acquire) != FREE) {
@@ -80,6 +99,8 @@ static __attribute__((noinline)) int lock_wait(struct weft__mutex *m, struct wef
 			self->locks_held--;
 			return ETIMEDOUT;	/* the word stays CONTENDED: a wake that we may have had is not lost */
 		}
+		if (spin(m, CONTENDED))
+			break;
 	}
 got:
 	weft__mutex_hold(m, WEFT__HELD_BY(self->tid));

@@ -4,7 +4,7 @@
  * Model:     a weft_fiber is the runtime's struct weft__fiber under its public name. Arguments are checked here,
  *            so that the runtime below may trust them.
  * Context:   as weft.h says for each function.
- * Not here:  weft_init, weft_fini, weft_vps (runtime.c), weft_stats (stats.c).
+ * Not here:  weft_init, weft_fini, weft_vps (start.c), weft_stats (stats.c).
  */
 #include "weft/weft.h"
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -101,6 +102,7 @@ static void *worker_main(void *arg)
 	w->sched.ctx.tls = w->sched.tcb;
 	w->sched.sigmask = ~0ull;
 	weft__tls_self = &w->sched;
+	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* fibers' sleeps are precise; main's thread keeps what it has, execs inherit it */
 	weft__set_kernel_mask(~0ull);	/* the preemption signal only; fibers bring their own masks */
 	err = weft__hook_worker_start(w);
 	if (err)

@@ -66,7 +66,7 @@ struct module {
 
 static struct {
 	bool full;
-	size_t size, align, tcb_size, tid_offset;
+	size_t size, align, tcb_size, tid_offset, list_offset;
 	ptrdiff_t robust_offset, rseq_offset;
 	ptrdiff_t self_offset, errno_offset, resp_offset;
 	void *(*allocate)(void *);
@@ -163,6 +163,12 @@ static void fill_head(char *tcb, struct weft__fiber *f)
 	h->pointer_guard = mine->pointer_guard;
 	weft__tls_mark(tcb, f);
 	*(int *)(tcb + tls.tid_offset) = (int)f->tid;
+	if (tls.list_offset) {
+		/* on no list of glibc's, but in the child of a fork it takes the caller off its list */
+		void **node = (void **)(tcb + tls.list_offset);
+
+		node[0] = node[1] = node;
+	}
 	if (tls.robust_offset) {
 		/* struct robust_list_head, and before it NPTL's robust_prev */
 		void **head = (void **)(tcb + tls.robust_offset);
@@ -331,6 +337,7 @@ static bool resolve(void)
 {
 	const uint32_t *size = dlsym(RTLD_DEFAULT, "_thread_db_sizeof_pthread");
 	const uint32_t *tid = dlsym(RTLD_DEFAULT, "_thread_db_pthread_tid");	/* bits, count, offset */
+	const uint32_t *list = dlsym(RTLD_DEFAULT, "_thread_db_pthread_list");
 	const ptrdiff_t *rseq = dlsym(RTLD_DEFAULT, "__rseq_offset");
 	char *tp = weft__arch_tls();
 	char *resp = dlsym(RTLD_DEFAULT, "__resp");
@@ -350,6 +357,7 @@ static bool resolve(void)
 		tls.align = 64;
 	tls.tcb_size = *size;
 	tls.tid_offset = tid[2];
+	tls.list_offset = list && list[2] + 2 * sizeof(void *) <= *size ? list[2] : 0;
 	if (tls.tcb_size < sizeof(struct tcb_head) || tls.size < tls.tcb_size ||
 	    tls.tid_offset >= tls.tcb_size)
 		return false;
