@@ -67,8 +67,6 @@ static bool spin(struct weft__mutex *m, uint32_t as)
 			weft__arch_pause();
 		/* relaxed: the exchange decides */
 		word = atomic_load_explicit(&m->lock, memory_order_relaxed);
-		if (word == CONTENDED)
-			return false;		/* others gave up already */
 		/* [PTM-1] acquire; pairs with release in mutex.c:release */
 		if (word == FREE && atomic_compare_exchange_strong_explicit(&m->lock, &word, as,
 				memory_order_acquire, memory_order_relaxed))

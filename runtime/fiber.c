@@ -151,9 +151,29 @@ static _Noreturn void main_exit(struct weft__fiber *self)
 	}
 }
 
+/* Who waits for our end, if it can run here next: then its wait is won but it is in no queue, so nobody else can run it before we
+ * have left the stack that it will free. */
+static struct weft__fiber *parked_joiner(struct weft__fiber *self)
+{
+	/* [JOIN-1] acquire: the ticket; pairs with release in weft__join */
+	uintptr_t join = atomic_load_explicit(&self->join, memory_order_acquire);
+	struct weft__fiber *joiner = (struct weft__fiber *)join;
+	uint64_t parked;
+
+	if (join <= JOIN_DETACHED || joiner->kind == WEFT__FOREIGN || !weft__vp_of(self))
+		return NULL;
+	parked = self->joiner_ticket | WEFT__W_PARKED;
+	/* [PARK-1] acquire; pairs with release in sched.c:weft__finish: the saved registers */
+	if (!atomic_compare_exchange_strong_explicit(&joiner->wait, &parked,
+			self->joiner_ticket | WEFT__W_CLAIMED | WEFT__WOKEN,
+			memory_order_acquire, memory_order_relaxed))
+		return NULL;
+	return joiner;
+}
+
 _Noreturn void weft__exit(void *result)
 {
-	struct weft__fiber *self = weft__self();
+	struct weft__fiber *self = weft__self(), *joiner;
 
 	weft__tls_dtors();
 	if (self->on_exit)
@@ -167,7 +187,11 @@ _Noreturn void weft__exit(void *result)
 	weft__preempt_disable(self);
 	if (self->kind == WEFT__MAIN)
 		main_exit(self);
-	weft__switch_away(self, WEFT__OP_EXIT);
+	joiner = parked_joiner(self);
+	if (joiner)
+		weft__switch_to(self, WEFT__OP_EXIT, joiner);
+	else
+		weft__switch_away(self, WEFT__OP_EXIT);
 	weft__die("a fiber ran on after its end");
 }
 

@@ -172,6 +172,7 @@ extern int (*weft__real_pthread_create)(pthread_t *, const pthread_attr_t *, voi
 
 /* --- sched.c: switching. All with preemption disabled. --- */
 void weft__switch_away(struct weft__fiber *self, enum weft__op op);
+void weft__switch_to(struct weft__fiber *self, enum weft__op op, struct weft__fiber *next);
 void weft__finish(struct weft__fiber *self);	/* after every switch, on the new side */
 void weft__fiber_ended(struct weft__fiber *f);	/* fiber.c: its registers will not be needed again */
 void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why);	/* caller owns f */

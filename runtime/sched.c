@@ -324,6 +324,19 @@ void weft__switch_away(struct weft__fiber *self, enum weft__op op)
 	weft__finish(self);
 }
 
+/* To a fiber that the caller owns (it won its wait): past the queues, as from the slot. The caller has a VP. */
+void weft__switch_to(struct weft__fiber *self, enum weft__op op, struct weft__fiber *next)
+{
+	struct weft__worker *w = self->worker;
+
+	w->prev = self;
+	w->op = op;
+	prepare(w, atomic_load_explicit(&w->vp, memory_order_relaxed), self, next);
+	set_tls(w, self, next);
+	weft__arch_switch(&self->ctx, &next->ctx);
+	weft__finish(self);
+}
+
 /* From the worker's own context to a fiber; returns when a fiber comes back here. */
 static void run(struct weft__worker *w, struct weft__vp *vp, struct weft__fiber *f)
 {

@@ -26,12 +26,12 @@ compare() {
 }
 
 symbols() {
-	"${NM:-nm}" -D --defined-only "$1" | awk '{ print $NF }' | sort -u
+	${NM:-nm} -D --defined-only "$1" | awk '{ print $NF }' | sort -u
 }
 
 # marked OBJECT…: what has default visibility there
 marked() {
-	"${READELF:-readelf}" -Ws "$@" |
+	${READELF:-readelf} -Ws "$@" |
 	awk '($5 == "GLOBAL" || $5 == "WEAK") && $6 == "DEFAULT" && $7 != "UND" { print $8 }' | sort -u
 }
 

@@ -5,8 +5,8 @@
 #
 #     WEFT_SHIM=path/to/libweft-pthread.so run.sh PROGRAM...
 #
-# WEFT_TEST_TIMEOUT: seconds for one run (default 60). WEFT_TEST_LOOPS: how often each (default 1).
-# WEFT_TEST_NATIVE=0: not on the system's threads. Exit status: 0 all passed, 1 some failed, 2 usage.
+# SHIM_TIMEOUT: seconds for one run (default 60). SHIM_LOOPS: how often each (default 1).
+# SHIM_NATIVE=0: not on the system's threads. Exit status: 0 all passed, 1 some failed, 2 usage.
 
 if [ -z "$WEFT_SHIM" ] || [ ! -e "$WEFT_SHIM" ]; then
 	echo "run.sh: set WEFT_SHIM to the preload library" >&2
@@ -20,8 +20,10 @@ case $WEFT_SHIM in
 /*) ;;
 *) WEFT_SHIM=$PWD/$WEFT_SHIM ;;
 esac
-limit=${WEFT_TEST_TIMEOUT:-60}
-loops=${WEFT_TEST_LOOPS:-1}
+shim=$WEFT_SHIM
+unset WEFT_SHIM			# weft refuses variables that it does not know
+limit=${SHIM_TIMEOUT:-60}
+loops=${SHIM_LOOPS:-1}
 failed=0
 
 # one LABEL COMMAND...
@@ -48,11 +50,11 @@ one()
 
 for program in "$@"; do
 	name=$(basename "$program")
-	[ "${WEFT_TEST_NATIVE:-1}" = 0 ] || one "$name native" "$program"
+	[ "${SHIM_NATIVE:-1}" = 0 ] || one "$name native" "$program"
 	for vps in 1 2; do
-		one "$name vps=$vps" env "WEFT_VPS=$vps" "LD_PRELOAD=$WEFT_SHIM" "$program"
+		one "$name vps=$vps" env "WEFT_VPS=$vps" "LD_PRELOAD=$shim" "$program"
 	done
-	one "$name vps=8" env WEFT_VPS=8 "LD_PRELOAD=$WEFT_SHIM" "$program"
-	one "$name vps=2 fuzz" env WEFT_VPS=2 WEFT_FUZZ=20us "LD_PRELOAD=$WEFT_SHIM" "$program"
+	one "$name vps=8" env WEFT_VPS=8 "LD_PRELOAD=$shim" "$program"
+	one "$name vps=2 fuzz" env WEFT_VPS=2 WEFT_FUZZ=20us "LD_PRELOAD=$shim" "$program"
 done
 exit $failed
