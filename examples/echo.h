@@ -25,7 +25,8 @@ static inline struct echo_args echo_parse(const char *name, int argc, char **arg
 {
 	struct echo_args a = { argc > 1 ? atol(argv[1]) : 0, argc > 2 ? atoi(argv[2]) : 0 };
 
-	if (argc < 2 || argc > 3 || a.clients < 1 || a.clients > 1000000 || a.port < 0 || a.port > 65535) {
+	if (argc < 2 || argc > 3 || a.clients < 1 || a.clients > 1000000 || a.port < 0 ||
+	    a.port > 65535) {
 		fprintf(stderr, "usage: %s CLIENTS [PORT]\n"
 			"Echoes to that many clients on 127.0.0.1, then ends.\n", name);
 		exit(2);

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# echo.sh: the thread-per-client echo server as kernel threads and as fibers, against the event loop,
-# each under the client that checks every byte.
+# echo.sh: the thread-per-client echo server as kernel threads and as fibers, against the event
+# loop, each under the client that checks every byte.
 #
 #     echo.sh [CLIENTS [ROUNDS [SIZE]]]             (200, 200 and 64 unless told)
 #
-# Looks for the programs in $EXAMPLES (this script's folder unless set) and for the weft command in $WEFT, the
-# build tree and the PATH. Exit status 0 if every server gave every byte back.
+# Looks for the programs in $EXAMPLES (this script's folder unless set) and for the weft command in
+# $WEFT, the build tree and the PATH. Exit status 0 if every server gave every byte back.
 
 set -u
 clients=${1:-200}
@@ -18,7 +18,7 @@ deadline=${ECHO_DEADLINE:-120}
 
 for program in echo_threads echo_epoll echo_client; do
 	if [ ! -x "$bin/$program" ]; then
-		echo "echo.sh: $bin/$program is missing: build it, or set EXAMPLES to its folder" >&2
+		echo "echo.sh: no $bin/$program: build it, or set EXAMPLES to its folder" >&2
 		exit 2
 	fi
 done
@@ -59,7 +59,8 @@ run() {
 	done
 	ok=yes
 	if [ -n "$port" ]; then
-		result=$(timeout "$deadline" "$bin/echo_client" "$port" "$clients" "$rounds" "$size" 2>&1) || ok=no
+		result=$(timeout "$deadline" "$bin/echo_client" "$port" "$clients" "$rounds" \
+			 "$size" 2>&1) || ok=no
 	else
 		result="the server did not start"
 		ok=no

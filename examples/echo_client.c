@@ -5,8 +5,8 @@
  *
  *     echo_client PORT [CLIENTS [ROUNDS [SIZE]]]    (100, 100 and 64 unless told)
  *
- * Prints round trips per second and the time of one, median and 99th percentile. Exit status 0 only if
- * every byte was right.
+ * Prints round trips per second and the time of one, median and 99th percentile. Exit status 0 only
+ * if every byte was right.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -152,8 +152,8 @@ int main(int argc, char **argv)
 	clients = argc > 2 ? atol(argv[2]) : clients;
 	rounds = argc > 3 ? atol(argv[3]) : rounds;
 	size = argc > 4 ? atol(argv[4]) : size;
-	if (argc < 2 || argc > 5 || port < 1 || port > 65535 || clients < 1 || rounds < 1 || size < 1 ||
-	    size > 16 << 20 || clients > 1000000 || rounds > 100000000 / clients) {
+	if (argc < 2 || argc > 5 || port < 1 || port > 65535 || clients < 1 || rounds < 1 ||
+	    size < 1 || size > 16 << 20 || clients > 1000000 || rounds > 100000000 / clients) {
 		fprintf(stderr, "usage: echo_client PORT [CLIENTS [ROUNDS [SIZE]]]\n");
 		return 2;
 	}
@@ -180,7 +180,8 @@ int main(int argc, char **argv)
 		int n = epoll_wait(epoll, event, EVENTS, 30000);
 
 		if (n == 0) {
-			fprintf(stderr, "echo_client: nothing came back for 30 s, %ld clients are not done\n", left);
+			fprintf(stderr, "echo_client: nothing came back for 30 s, "
+				"%ld clients are not done\n", left);
 			return 1;
 		}
 		for (int i = 0; i < n; i++) {
@@ -194,7 +195,8 @@ int main(int argc, char **argv)
 	}
 	t = ((double)now() - t) / 1e9;
 	qsort(took, trips, sizeof(*took), by_value);
-	printf("%ld clients, %ld rounds of %ld bytes: %.0f round trips/s, median %.0f us, p99 %.0f us, all bytes right\n",
+	printf("%ld clients, %ld rounds of %ld bytes: %.0f round trips/s, "
+	       "median %.0f us, p99 %.0f us, all bytes right\n",
 	       clients, rounds, size, (double)trips / t, (double)took[trips / 2] / 1e3,
 	       (double)took[trips * 99 / 100] / 1e3);
 	free(all);

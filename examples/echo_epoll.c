@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * echo_epoll: an echo server as an event loop: one thread, non-blocking sockets, a state per client.
- * It does what echo_threads.c does; what a thread keeps on its stack and in its program counter is
- * struct client and the branches of step() here.
+ * echo_epoll: an echo server as an event loop: one thread, non-blocking sockets, a state per
+ * client. It does what echo_threads.c does; what a thread keeps on its stack and in its program
+ * counter is struct client and the branches of step() here.
  *
  *     echo_epoll CLIENTS [PORT]                     serves that many clients, then ends
  *
@@ -83,7 +83,8 @@ int main(int argc, char **argv)
 	echo_raise_limit();
 	listener = echo_listen(args.port);
 	epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &e) < 0)	/* data.ptr is NULL */
+	/* the listener is the one without a client: data.ptr is NULL */
+	if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &e) < 0)
 		echo_fail("epoll");
 
 	while (done < args.clients) {
@@ -97,7 +98,7 @@ int main(int argc, char **argv)
 			if (!c) {
 				add_client(epoll, listener);
 				if (++accepted == args.clients)
-					close(listener);	/* which takes it out of the epoll */
+					close(listener);	/* leaves the epoll, too */
 				continue;
 			}
 			enum outcome o = step(c);

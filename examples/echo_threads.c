@@ -3,7 +3,8 @@
  * no states. A plain pthread program; compare it with echo_epoll.c, which does the same by hand.
  *
  *     echo_threads CLIENTS [PORT]                   serves that many clients, then ends
- *     weft run -- echo_threads CLIENTS [PORT]       the threads are fibers, waiting costs no kernel thread
+ *     weft run -- echo_threads CLIENTS [PORT]       the threads are fibers, waiting costs no kernel
+ *     thread
  *
  * echo.sh runs both servers and the client that checks them. Exit status 0 when every client was
  * served without an error.

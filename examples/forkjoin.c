@@ -74,7 +74,8 @@ int main(int argc, char **argv)
 	double start, took, alone;
 	int r;
 
-	if (megabytes < 1 || megabytes > 16384 || kilobytes < 1 || kilobytes > 1048576 || argc > 3) {
+	if (megabytes < 1 || megabytes > 16384 || kilobytes < 1 || kilobytes > 1048576 ||
+	    argc > 3) {
 		fprintf(stderr, "usage: forkjoin [MEGABYTES [LEAF-KILOBYTES]]\n");
 		return 2;
 	}

@@ -16,7 +16,7 @@
 #include <weft/sync.h>
 #include <weft/weft.h>
 
-enum { CAP = 16 };			/* some slack, so that a stage need not wait at every number */
+enum { CAP = 16 };		/* some slack, so that a stage need not wait at every number */
 
 static int limit = 1000;
 static weft_chan *primes;		/* from the stages to main */

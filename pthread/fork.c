@@ -7,6 +7,7 @@
  * with pthread_atfork may still wait: they park and come back, only then does libc clone the process.
  * vfork: the child would run our wrappers on the parent's fiber; POSIX allows it to be fork.
  */
+#include <errno.h>
 #include <unistd.h>
 
 #include "pthread/shim.h"
@@ -17,6 +18,7 @@ WEFT__REAL(fork);
 WEFT__EXPORT pid_t fork(void)
 {
 	struct weft__fiber *self = weft__self();
+	int saved = errno;
 	pid_t pid;
 
 	weft__preempt_disable(self);
@@ -25,7 +27,10 @@ WEFT__EXPORT pid_t fork(void)
 		weft__forked();
 		weft__keys_forked();
 	}
+	if (pid < 0)
+		saved = errno;
 	weft__preempt_enable(self);
+	errno = saved;
 	return pid;
 }
 

@@ -111,6 +111,8 @@ int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w);
 int weft__io_nonblock(int fd);
 /* poll(2) of one descriptor without waiting: its revents. */
 int weft__io_ready(int fd, int events);
+/* poll(2) without waiting, never -EINTR. */
+long weft__poll_now(struct pollfd *fds, nfds_t n);
 
 /* The buffers that are left after `skip` bytes, up to IO_IOV of them, into out. Returns how many. */
 #define WEFT__IO_IOV 8

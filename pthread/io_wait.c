@@ -31,7 +31,17 @@ int weft__io_ready(int fd, int events)
 {
 	struct pollfd p = { .fd = fd, .events = (short)events };
 
-	return weft__sys(SYS_poll, &p, 1, 0) > 0 ? p.revents : 0;
+	return weft__poll_now(&p, 1) > 0 ? p.revents : 0;
+}
+
+long weft__poll_now(struct pollfd *fds, nfds_t n)
+{
+	long r;
+
+	do	/* a pending signal, of whomever, ends even a poll without waiting; it is taken at once */
+		r = weft__sys(SYS_poll, fds, n, 0);
+	while (r == -EINTR);
+	return r;
 }
 
 /* What decides whether and how long to wait; asked only when an operation would block. */

@@ -118,6 +118,15 @@ static void foreign_init(void)
 	foreign_err = weft__real(pthread_key_create)(&foreign_key, foreign_end);
 }
 
+void weft__keys_watch(struct weft__fiber *self)
+{
+	if (self->kind != WEFT__FOREIGN)
+		return;
+	weft__once(&foreign_once, foreign_init);
+	if (!foreign_err)
+		weft__real(pthread_setspecific)(foreign_key, self);
+}
+
 static struct table *table_make(struct weft__fiber *self)
 {
 	struct table *t = chunk_get(self);
@@ -125,11 +134,7 @@ static struct table *table_make(struct weft__fiber *self)
 	if (!t)
 		return NULL;
 	self->slot[WEFT__SLOT_KEYS] = t;
-	if (self->kind == WEFT__FOREIGN) {
-		weft__once(&foreign_once, foreign_init);
-		if (!foreign_err)
-			weft__real(pthread_setspecific)(foreign_key, self);
-	}
+	weft__keys_watch(self);
 	return t;
 }
 

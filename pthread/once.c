@@ -3,13 +3,15 @@
  *
  * Model:     NEW -> RUNNING [-> WAITED] -> DONE; back to NEW when the routine leaves by an exception, by pthread_exit
  *            or by cancellation. Waiters queue at the futex of the word. Bit 1 means done, as in glibc.
+ * Fork:      RUNNING carries the generation of the process: in a child, what a thread of the parent was at begins anew.
  * Build:     this file needs -fexceptions, or the reset is not run.
  * Ordering:  [ONCE-1] the end of the routine is release, seeing DONE is acquire.
  */
 #include "pthread/once.h"
 #include "pthread/sync.h"
+#include "pthread/waitlist.h"
 
-enum { NEW = 0, RUNNING = 1, DONE = 2, WAITED = 5 };
+enum { NEW = 0, RUNNING = 1, DONE = 2, WAITED = 5, STATE = 7, GEN_SHIFT = 3 };
 
 struct guard {
 	_Atomic uint32_t *word;
@@ -20,7 +22,7 @@ struct guard {
 static void leave(struct guard *g)
 {
 	/* [ONCE-1] release; pairs with acquire in once.c:weft__once */
-	if (atomic_exchange_explicit(g->word, g->end, memory_order_release) == WAITED)
+	if ((atomic_exchange_explicit(g->word, g->end, memory_order_release) & STATE) == WAITED)
 		weft__futex_wake((const uint32_t *)g->word, INT32_MAX, WEFT__FUTEX_ALL);
 }
 
@@ -34,23 +36,28 @@ static void run(_Atomic uint32_t *word, void (*routine)(void))
 
 static __attribute__((noinline)) void once_slow(_Atomic uint32_t *word, void (*routine)(void))
 {
-	for (;;) {
-		uint32_t state = NEW;
+	uint32_t gen = weft__waitlist_gen << GEN_SHIFT, state = NEW;
 
+	for (;;) {
 		/* [ONCE-1] acquire: an earlier try may have been abandoned; pairs with release in once.c:leave */
-		if (atomic_compare_exchange_strong_explicit(word, &state, RUNNING,
+		if (atomic_compare_exchange_strong_explicit(word, &state, gen | RUNNING,
 				memory_order_acquire, memory_order_acquire)) {
 			run(word, routine);
 			return;
 		}
 		if (state & DONE)
 			return;
+		if (state == NEW || (state & ~(uint32_t)STATE) != gen)
+			continue;		/* free, or the parent's */
 		/* relaxed: only says that somebody waits */
-		if (state == RUNNING &&
-		    !atomic_compare_exchange_strong_explicit(word, &state, WAITED,
-				memory_order_relaxed, memory_order_relaxed))
+		if (state == (gen | RUNNING) &&
+		    !atomic_compare_exchange_strong_explicit(word, &state, gen | WAITED,
+				memory_order_relaxed, memory_order_relaxed)) {
+			state = NEW;
 			continue;
-		weft__futex_wait((const uint32_t *)word, WAITED, WEFT__FUTEX_ALL, WEFT__NEVER);
+		}
+		weft__futex_wait((const uint32_t *)word, gen | WAITED, WEFT__FUTEX_ALL, WEFT__NEVER);
+		state = NEW;
 	}
 }
 

@@ -79,7 +79,7 @@ static long poll_until(struct wait *w, struct pollfd *fds, nfds_t n)
 	struct timespec ts;
 
 	for (;;) {
-		long r = weft__sys(SYS_poll, fds, n, 0);
+		long r = weft__poll_now(fds, n);
 		int v;
 
 		if (r != 0)
@@ -109,7 +109,7 @@ WEFT__EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 	if (!self)
 		return weft__real(poll)(fds, n, timeout);
 	if (timeout == 0)
-		return (int)weft__io_ret(weft__sys(SYS_poll, fds, n, 0));
+		return (int)weft__io_ret(weft__poll_now(fds, n));
 	wait_begin(&w, self, deadline_ms(timeout), NULL);
 	return (int)weft__io_ret(poll_until(&w, fds, n));
 }
@@ -173,11 +173,13 @@ static long try_select(struct sets *s)
 	struct timespec zero = { 0, 0 };
 	long r;
 
-	for (int i = 0; i < 3; i++)
-		if (s->user[i])
-			memcpy(&s->copy[i], s->user[i], s->bytes);
-	r = weft__sys(SYS_pselect6, s->n, s->user[0] ? &s->copy[0] : NULL, s->user[1] ? &s->copy[1] : NULL,
-		      s->user[2] ? &s->copy[2] : NULL, &zero, NULL);
+	do {	/* -EINTR: as for poll */
+		for (int i = 0; i < 3; i++)
+			if (s->user[i])
+				memcpy(&s->copy[i], s->user[i], s->bytes);
+		r = weft__sys(SYS_pselect6, s->n, s->user[0] ? &s->copy[0] : NULL,
+			      s->user[1] ? &s->copy[1] : NULL, s->user[2] ? &s->copy[2] : NULL, &zero, NULL);
+	} while (r == -EINTR);
 	for (int i = 0; r > 0 && i < 3; i++)
 		if (s->user[i])
 			memcpy(s->user[i], &s->copy[i], s->bytes);
@@ -234,7 +236,7 @@ static long wait_in_select(struct wait *w, struct sets *s, struct pollfd *p, int
 			continue;
 		}
 		/* poll reports a hang-up even where select does not ask: then only the kernel can wait */
-		if (woken && weft__sys(SYS_poll, p, np, 0) > 0)
+		if (woken && weft__poll_now(p, (nfds_t)np) > 0)
 			return block_in_select(w, s->n, s->user[0], s->user[1], s->user[2]);
 		v = weft__netpoll_wait_many(p, (nfds_t)np, w->deadline);
 		if (v == -EPERM || v == -ENOSYS)
@@ -323,12 +325,22 @@ WEFT__EXPORT int pselect(int n, fd_set *restrict r, fd_set *restrict wr, fd_set 
 
 /* --- epoll --- */
 
+static long epoll_now(int ep, struct epoll_event *ev, int max)
+{
+	long r;
+
+	do
+		r = weft__sys(SYS_epoll_wait, ep, ev, max, 0);
+	while (r == -EINTR);
+	return r;
+}
+
 static long epoll_until(struct wait *w, int ep, struct epoll_event *ev, int max)
 {
 	struct timespec ts;
 
 	for (;;) {
-		long r = weft__sys(SYS_epoll_wait, ep, ev, max, 0);
+		long r = epoll_now(ep, ev, max);
 		int v;
 
 		if (r != 0)
@@ -368,7 +380,7 @@ WEFT__EXPORT int epoll_wait(int ep, struct epoll_event *ev, int max, int timeout
 	if (!self)
 		return weft__real(epoll_wait)(ep, ev, max, timeout);
 	if (timeout == 0)
-		return (int)weft__io_ret(weft__sys(SYS_epoll_wait, ep, ev, max, 0));
+		return (int)weft__io_ret(epoll_now(ep, ev, max));
 	return do_epoll(self, ep, ev, max, deadline_ms(timeout), NULL);
 }
 

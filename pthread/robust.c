@@ -90,6 +90,8 @@ static void list_add(struct weft__mutex *m, struct weft__fiber *self)
 	m->link.next = first;
 	if (first)
 		first->prev = &m->link;
+	else
+		weft__keys_watch(self);
 	self->slot[WEFT__SLOT_ROBUST] = &m->link;
 }
 

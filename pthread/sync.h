@@ -74,7 +74,9 @@ int weft__ptm_unlock(pthread_mutex_t *mutex);
 /* robust.c: the rare kinds. ts NULL: no limit. `try`: EBUSY instead of waiting. */
 int weft__ptm_lock_rare(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts);
 int weft__ptm_unlock_rare(struct weft__mutex *m);
-/* robust.c: the caller ends; whoever waits for its robust mutexes learns that. */
+/* keys.c: have weft__keys_exit called at the end of a foreign thread. */
+void weft__keys_watch(struct weft__fiber *self);
+/* robust.c, from weft__keys_exit: the caller ends; whoever waits for its robust mutexes learns that. */
 void weft__robust_exit(struct weft__fiber *self);
 
 /* An object that preemption should spare has been released: take a preemption that was refused meanwhile. */

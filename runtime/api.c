@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * weft/weft.h: the native API, a thin skin over fiber.h.
  *
- * Model:     a weft_fiber is the runtime's struct weft__fiber under its public name. Arguments are checked here,
- *            so that the runtime below may trust them.
+ * Model:     a weft_fiber is the runtime's struct weft__fiber under its public name. Arguments are
+ *            checked here, so that the runtime below may trust them.
  * Context:   as weft.h says for each function.
  * Not here:  weft_init, weft_fini, weft_vps (start.c), weft_stats (stats.c).
  */
@@ -19,7 +19,7 @@
 
 enum {
 	PRIO_MAX = 99,			/* sched.h */
-	STACK_MIN = 16384,		/* of a stack that the caller provides; as PTHREAD_STACK_MIN */
+	STACK_MIN = 16384,		/* of a caller's stack; as PTHREAD_STACK_MIN */
 };
 
 static struct weft__fiber *inner(const weft_fiber *f)
@@ -36,7 +36,8 @@ static bool attr_valid(const struct weft_attr *a)
 	return !a->stack_addr || a->stack_size >= STACK_MIN;
 }
 
-EXPORT int weft_spawn(weft_fiber **out, const struct weft_attr *attr, void *(*fn)(void *), void *arg)
+EXPORT int weft_spawn(weft_fiber **out, const struct weft_attr *attr, void *(*fn)(void *),
+		      void *arg)
 {
 	static const struct weft_attr none = WEFT_ATTR_INIT;
 	const struct weft_attr *a = attr ? attr : &none;
@@ -105,7 +106,8 @@ EXPORT void weft_set_name(weft_fiber *f, const char *name)
 {
 	struct weft__fiber *self = inner(f);
 
-	/* The last byte stays 0 whoever else reads or writes: a reader may see a mixture, never an unended string. */
+	/* The last byte stays 0 whoever else reads or writes: a reader may see a mixture, never
+	 * an unended string. */
 	strncpy(self->name, name ? name : "", sizeof(self->name) - 1);
 }
 

@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: MIT
  * weft_chan: messages from fiber to fiber, copied, in order.
  *
- * Model:     a ring of `cap` messages and two FIFO lists of waiters, senders and receivers, under one weft_mutex.
- *            A waiter lives on its own stack and points to its message. Who comes from the other side finds the
- *            oldest waiter, copies straight from or to that message, settles the waiter's result and wakes
- *            it: no message passes through the ring on the way to somebody who waits already. With cap 0 the ring is
- *            never used, and sender and receiver meet.
- * Invariant: never waiting receivers while the ring holds a message; never waiting senders while it has
- *            room; never both lists filled. A closed channel has no waiters.
- * Settling:  the result of a wait is decided under the mutex, by who removes the waiter from its list. Winning the
- *            wake-up (wait.h) is only the notice of it. So a message that was taken over at the very moment
- *            of the time-out is neither lost nor sent twice: the waiter comes back, takes
- *            the mutex, finds itself settled and reports success.
- * Lifetime:  nobody touches the channel after releasing the mutex, and who is told of the close has taken the mutex
- *            after the closer. So the last user may free a channel as soon as it got -EPIPE.
+ * Model:     a ring of `cap` messages and two FIFO lists of waiters, senders and receivers, under
+ *            one weft_mutex. A waiter lives on its own stack and points to its message. Who comes
+ *            from the other side finds the oldest waiter, copies straight from or to that message,
+ *            settles the waiter's result and wakes it: no message passes through the ring on the
+ *            way to somebody who waits already. With cap 0 the ring is never used, and sender and
+ *            receiver meet.
+ * Invariant: never waiting receivers while the ring holds a message; never waiting senders while it
+ *            has room; never both lists filled. A closed channel has no waiters.
+ * Settling:  the result of a wait is decided under the mutex, by who removes the waiter from its
+ *            list. Winning the wake-up (wait.h) is only the notice of it. So a message that was
+ *            taken over at the very moment of the time-out is neither lost nor sent twice: the
+ *            waiter comes back, takes the mutex, finds itself settled and reports success.
+ * Lifetime:  nobody touches the channel after releasing the mutex, and who is told of the close has
+ *            taken the mutex after the closer. So the last user may free a channel as soon as it
+ *            got -EPIPE.
  * Lock:      a mutex and not a spin lock, because messages may be large and their pages absent.
  * Context:   fiber or foreign thread, not a handler; preemption enabled.
- * Ordering:  the mutex; a waiter that was woken reads its result after the wake-up that followed the settling.
+ * Ordering:  the mutex; a waiter that was woken reads its result after the wake-up that followed
+ *            the settling.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -37,7 +40,7 @@ struct waiter {
 	struct weft__fiber *fiber;	/* constant */
 	uint64_t ticket;		/* of the present wait; guarded by the mutex */
 	void *msg;			/* constant; the message behind it belongs to who settles */
-	int result;			/* UNSETTLED, 0, -EPIPE; guarded by the mutex, until settled */
+	int result;			/* UNSETTLED, 0, -EPIPE; guarded by the mutex */
 };
 
 struct waiters {

@@ -248,6 +248,11 @@ int weft__join(struct weft__fiber *f, void **result, uint64_t deadline)
 			err = -EBUSY;
 			break;
 		}
+		/* relaxed: it waits for us to end, so only we can change that; two that ask at the same instant are not caught */
+		if (atomic_load_explicit(&self->join, memory_order_relaxed) == (uintptr_t)f) {
+			err = -EDEADLK;
+			break;
+		}
 		ticket = weft__wait_begin(self);
 		f->joiner_ticket = ticket;
 		/* [JOIN-1] release (the ticket) and acquire; pairs with the exchange in weft__fiber_ended */

@@ -5,13 +5,14 @@
  *                FREE       nobody holds it
  *                HELD       held, and nobody waits: unlock need not wake
  *                CONTENDED  held, and somebody may wait: unlock wakes one
- *            A waiter takes the mutex as CONTENDED, because it cannot know whether it was the last one: one
- *            wake too many is the price, none too few the promise.
- * Order:     barging. The woken fiber competes with those that run; handing the mutex over instead would
- *            make every release under contention wait for a switch.
- * Preemption: while a fiber holds one, `locks_held` puts its preemption off for a bounded time, so that it is
- *            rarely switched out with everybody else waiting for it. It counts from before the word is taken: there
- *            is no moment in which the fiber owns the mutex and looks as if it did not.
+ *            A waiter takes the mutex as CONTENDED, because it cannot know whether it was the last
+ *            one: one wake too many is the price, none too few the promise.
+ * Order:     barging. The woken fiber competes with those that run; handing the mutex over instead
+ *            would make every release under contention wait for a switch.
+ * Preemption: while a fiber holds one, `locks_held` puts its preemption off for a bounded time, so
+ *            that it is rarely switched out with everybody else waiting for it. It counts from
+ *            before the word is taken: there is no moment in which the fiber owns the mutex and
+ *            looks as if it did not.
  * Context:   fiber or foreign thread, not a handler; preemption enabled (it may park).
  * Ordering:  [MUTEX-1] lock is acquire, unlock is release.
  */
@@ -33,7 +34,8 @@ static inline _Atomic uint32_t *weft__atomic(uint32_t *word)
 	return (_Atomic uint32_t *)word;
 }
 _Static_assert(sizeof(_Atomic uint32_t) == sizeof(uint32_t) &&
-	       _Alignof(_Atomic uint32_t) == _Alignof(uint32_t), "weft__atomic() needs equal layout");
+	       _Alignof(_Atomic uint32_t) == _Alignof(uint32_t),
+	       "weft__atomic() needs equal layout");
 
 void weft__mutex_lock_slow(weft_mutex *m);		/* sync.c */
 void weft__mutex_unlock_slow(weft_mutex *m);		/* sync.c */
@@ -43,8 +45,9 @@ static inline bool weft__mutex_take(weft_mutex *m)
 	uint32_t free = WEFT__MUTEX_FREE;
 
 	/* [MUTEX-1] acquire; pairs with release in mutex.h:weft__mutex_unlock */
-	return atomic_compare_exchange_strong_explicit(weft__atomic(&m->word), &free, WEFT__MUTEX_HELD,
-						       memory_order_acquire, memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(weft__atomic(&m->word), &free,
+						       WEFT__MUTEX_HELD, memory_order_acquire,
+						       memory_order_relaxed);
 }
 
 static inline void weft__mutex_lock(weft_mutex *m)

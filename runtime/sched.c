@@ -298,8 +298,13 @@ void weft__switch_away(struct weft__fiber *self, enum weft__op op)
 			self->pingpong++;
 		next = pick(vp);
 		if (weft__unlikely(!next)) {
-			if (op == WEFT__OP_YIELD || op == WEFT__OP_PREEMPTED)
+			if (op == WEFT__OP_YIELD || op == WEFT__OP_PREEMPTED) {
+				/* counts as a turn: its quantum starts anew */
+				atomic_store_explicit(&vp->tick,
+					atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1,
+					memory_order_relaxed);
 				return;
+			}
 			next = &w->sched;
 		}
 		/* our timer may be the first, and nobody watches while the VP is busy */

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
  * weft_mutex, weft_cond and weft_sem on the user-level futex.
  *
- * Model:     mutex.h has the mutex word. A condition variable is a sequence number that every signal
- *            raises, and a count of waiters that lets a signal without one stay short. A semaphore is its
- *            value and such a count.
+ * Model:     mutex.h has the mutex word. A condition variable is a sequence number that every
+ *            signal raises, and a count of waiters that lets a signal without one stay short. A
+ *            semaphore is its value and such a count.
  * Context:   fiber or foreign thread; weft_sem_post also in a signal handler.
- * Ordering:  MUTEX-1 (lock/unlock), SEM-1 (waiter's count against poster's value), SEM-2 (post/wait), POST-1 (handler/monitor).
- *            The condition variable needs none of its own: its words are ordered by the mutex.
- * Errors:    -EINTR of the futex never leaves this file. A mutex and a semaphore wait again with the time
- *            that is left; a condition variable returns, as a spurious wake-up.
+ * Ordering:  MUTEX-1 (lock/unlock), SEM-1 (waiter's count against poster's value), SEM-2
+ *            (post/wait), POST-1 (handler/monitor). The condition variable needs none of its own:
+ *            its words are ordered by the mutex.
+ * Errors:    -EINTR of the futex never leaves this file. A mutex and a semaphore wait again with
+ *            the time that is left; a condition variable returns, as a spurious wake-up.
  */
 #include "runtime/mutex.h"
 
@@ -24,9 +25,9 @@
 #define EXPORT __attribute__((visibility("default")))
 
 enum {
-	SPINS = 30,			/* about a microsecond: a short critical section on another CPU */
+	SPINS = 30,			/* about 1 µs: a short section on another CPU */
 	SEM_MAX = INT_MAX,
-	PUT_OFF = 64,			/* posts by handlers inside of critical sections, not yet seen by the monitor */
+	PUT_OFF = 64,			/* posts that wait for the monitor, see put_off */
 };
 
 /* --- mutex --- */
@@ -39,7 +40,8 @@ void weft__mutex_lock_slow(weft_mutex *m)
 	/* With one VP the holder cannot run while we spin. */
 	for (int i = weft_vps() > 1 ? SPINS : 0; i > 0; i--) {
 		weft__arch_pause();
-		/* relaxed: only decides whether to try. CONTENDED: others wait already, the chance is small */
+		/* relaxed: only decides whether to try. CONTENDED: others wait already, the
+		 * chance is small */
 		uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
 		if (seen == WEFT__MUTEX_CONTENDED)
 			break;
@@ -47,7 +49,8 @@ void weft__mutex_lock_slow(weft_mutex *m)
 			return;
 	}
 	/* [MUTEX-1] acquire; pairs with release in mutex.h:weft__mutex_unlock */
-	while (atomic_exchange_explicit(word, WEFT__MUTEX_CONTENDED, memory_order_acquire) != WEFT__MUTEX_FREE)
+	while (atomic_exchange_explicit(word, WEFT__MUTEX_CONTENDED, memory_order_acquire) !=
+	       WEFT__MUTEX_FREE)
 		weft__futex_wait(&m->word, WEFT__MUTEX_CONTENDED, WEFT__FUTEX_ALL, WEFT__NEVER);
 }
 
@@ -85,8 +88,9 @@ EXPORT int weft_cond_wait(weft_cond *c, weft_mutex *m, uint64_t timeout_ns)
 	uint32_t seq;
 	int r;
 
-	/* relaxed, all three: a signal that must reach us comes after somebody took the mutex after us, and
-	 * sees them through it; a signal given without the mutex may come before the wait as well. */
+	/* relaxed, all three: a signal that must reach us comes after somebody took the mutex after
+	 * us, and sees them through it; a signal given without the mutex may come before the wait
+	 * as well. */
 	atomic_fetch_add_explicit(weft__atomic(&c->waiters), 1, memory_order_relaxed);
 	seq = atomic_load_explicit(weft__atomic(&c->seq), memory_order_relaxed);
 	weft__mutex_unlock(m);
@@ -100,7 +104,8 @@ EXPORT int weft_cond_wait(weft_cond *c, weft_mutex *m, uint64_t timeout_ns)
 
 static void cond_wake(weft_cond *c, int n)
 {
-	/* relaxed: see weft_cond_wait; the futex's bucket lock orders seq against its check there */
+	/* relaxed: see weft_cond_wait; the futex's bucket lock orders seq against its check
+	 * there */
 	if (atomic_load_explicit(weft__atomic(&c->waiters), memory_order_relaxed) == 0)
 		return;
 	atomic_fetch_add_explicit(weft__atomic(&c->seq), 1, memory_order_relaxed);
@@ -143,8 +148,9 @@ EXPORT int weft_sem_wait(weft_sem *s, uint64_t timeout_ns)
 	if (timeout_ns == 0)
 		return -ETIMEDOUT;
 	deadline = weft__after(timeout_ns);
-	/* [SEM-1] seq_cst: count first, then look at the value; pairs with seq_cst in sync.c:weft_sem_post,
-	 * which raises the value first and then looks at the count. One of the two sees the other. */
+	/* [SEM-1] seq_cst: count first, then look at the value; pairs with seq_cst in
+	 * sync.c:weft_sem_post, which raises the value first and then looks at the count. One of
+	 * the two sees the other. */
 	atomic_fetch_add_explicit(weft__atomic(&s->waiters), 1, memory_order_seq_cst);
 	do {
 		/* [SEM-1] seq_cst; pairs with seq_cst in sync.c:weft_sem_post */
@@ -160,8 +166,9 @@ EXPORT int weft_sem_wait(weft_sem *s, uint64_t timeout_ns)
 	return r;
 }
 
-/* Wake-ups that a signal handler could not give: the code that it interrupted may hold the very lock. The shim puts the
- * program's handlers off until such a section ends; a native program's run at once. The monitor gives them. */
+/* Wake-ups that a signal handler could not give: the code that it interrupted may hold the very
+ * lock. The shim puts the program's handlers off until such a section ends; a native program's run
+ * at once. The monitor gives them. */
 static _Atomic uintptr_t put_off[PUT_OFF];	/* addresses, 0 = free */
 static _Atomic uint32_t nput_off;
 
@@ -172,7 +179,8 @@ static bool put_off_wake(const uint32_t *addr)
 
 		/* [POST-1] release; pairs with acquire in sync.c:weft__posts_run */
 		if (!atomic_compare_exchange_strong_explicit(&put_off[i], &free, (uintptr_t)addr,
-							     memory_order_release, memory_order_relaxed))
+							     memory_order_release,
+							     memory_order_relaxed))
 			continue;
 		/* relaxed: the monitor is told below, with a barrier of its own */
 		atomic_fetch_add_explicit(&nput_off, 1, memory_order_relaxed);
@@ -202,7 +210,8 @@ static void sem_wake(const uint32_t *addr)
 {
 	int saved = errno;
 
-	/* Before the start there is no monitor. With all places taken: rather a small risk than a lost wake-up. */
+	/* Before the start there is no monitor. With all places taken: rather a small risk than
+	 * a lost wake-up. */
 	if (weft__likely(weft__self()->nopreempt == 0) || !weft__running() || !put_off_wake(addr))
 		weft__futex_wake(addr, 1, WEFT__FUTEX_ALL);
 	errno = saved;
@@ -217,8 +226,8 @@ EXPORT int weft_sem_post(weft_sem *s)
 	do {
 		if (v >= SEM_MAX)
 			return -EOVERFLOW;
-		/* [SEM-1] [SEM-2] seq_cst; pairs with seq_cst in sync.c:weft_sem_wait and with acquire in
-		 * sync.c:weft_sem_trywait */
+		/* [SEM-1] [SEM-2] seq_cst; pairs with seq_cst in sync.c:weft_sem_wait and with
+		 * acquire in sync.c:weft_sem_trywait */
 	} while (!atomic_compare_exchange_weak_explicit(value, &v, v + 1, memory_order_seq_cst,
 							memory_order_relaxed));
 	/* [SEM-1] seq_cst; pairs with seq_cst in sync.c:weft_sem_wait */

@@ -7,7 +7,8 @@
 #include "runtime/fiber.h"
 #include "weft/sync.h"
 
-/* The deadline `ns` from now; WEFT_FOREVER, and what lies beyond the end of the clock, is WEFT__NEVER. */
+/* The deadline `ns` from now; WEFT_FOREVER, and what lies beyond the end of the clock, is
+ * WEFT__NEVER. */
 static inline uint64_t weft__after(uint64_t ns)
 {
 	uint64_t deadline;
@@ -17,7 +18,8 @@ static inline uint64_t weft__after(uint64_t ns)
 	return deadline;
 }
 
-/* Monitor: give the wake-ups that weft_sem_post could not give in a signal handler. Cheap when there are none. */
+/* Monitor: give the wake-ups that weft_sem_post could not give in a signal handler. Cheap when
+ * there are none. */
 void weft__posts_run(void);
 
 #endif

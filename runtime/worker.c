@@ -288,7 +288,10 @@ static void sleep_poller(struct weft__worker *w, bool look)
 		/* relaxed, then a heavy fence: whoever adds an earlier timer afterwards sees it (sched.c) */
 		atomic_store_explicit(&weft__rt.watch_deadline, first, memory_order_relaxed);
 		weft__fence_heavy();
-		first = weft__first_timer();
+		/* not later than what was announced, or a timer in between would tell nobody */
+		now = weft__first_timer();
+		if (now < first)
+			first = now;
 		now = weft__now();
 		if (!look || !weft__work_anywhere())
 			n = weft__hook_poll(first == WEFT__NEVER ? UINT64_MAX : first > now ? first - now : 0);

@@ -53,6 +53,16 @@ static void make_way(struct weft__fiber *self)
 	}
 	self->node.slices++;
 	vp->n.preempted++;
+	if (!atomic_load_explicit(&vp->len, memory_order_relaxed) &&
+	    !atomic_load_explicit(&vp->runnext, memory_order_relaxed) && !vp->from_inject) {
+		/* nobody waits here, but the monitor saw several waiting elsewhere: share the load */
+		struct weft__fiber *f = weft__steal_round(vp, NULL);
+
+		if (f) {
+			weft__switch_to(self, WEFT__OP_PREEMPTED, f);
+			return;
+		}
+	}
 	weft__switch_away(self, WEFT__OP_PREEMPTED);
 }
 

@@ -43,7 +43,8 @@ int weft_sem_post(weft_sem *s);				/* 0 or -EOVERFLOW; async-signal-safe */
 /* A channel of `cap` messages of `size` bytes, copied. cap 0: sender and receiver meet.
  * NULL with errno set when there is no memory or size is 0. */
 weft_chan *weft_chan_new(size_t size, size_t cap);
-/* Nobody may be using it. Who got -EPIPE may free it, if no other fiber has business with it: the closer is done by then. */
+/* Nobody may be using it. Who got -EPIPE may free it, if no other fiber has business with it: the
+ * closer is done by then. */
 void weft_chan_free(weft_chan *c);
 int weft_chan_send(weft_chan *c, const void *msg, uint64_t timeout_ns);	/* 0, -ETIMEDOUT, -EPIPE when closed */
 int weft_chan_recv(weft_chan *c, void *msg, uint64_t timeout_ns);	/* 0, -ETIMEDOUT, -EPIPE when closed and empty */

@@ -32,7 +32,8 @@ enum weft_tls {
 
 struct weft_attr {
 	size_t stack_size;	/* bytes; 0 = default (weft/config.h). Rounded up to pages */
-	void *stack_addr;	/* lowest byte of a stack of stack_size (at least 16384) bytes that the caller owns, or NULL */
+	void *stack_addr;	/* lowest byte of a stack that the caller owns, stack_size bytes (at
+				 * least 16384), or NULL */
 	enum weft_tls tls;
 	int prio;		/* 0 .. 99, for policies with priorities */
 	int detached;		/* nonzero: nobody will join it */

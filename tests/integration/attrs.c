@@ -88,7 +88,7 @@ int main(void)
 	struct sched_param sp;
 	pthread_t t, u;
 	void *p;
-	char *names[] = { "", "one", "exactly fifteen" };
+	char *names[] = { "a", "one", "exactly fifteen" };
 
 	bounds(&low, &size, &guard, &detached);
 	CHECK(low < &here && &here < low + size);

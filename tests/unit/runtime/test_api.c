@@ -64,7 +64,8 @@ Test(api, many_one_at_a_time)
 		weft_fiber *f;
 		void *r = NULL;
 
-		if (weft_spawn(&f, NULL, plus_100, (void *)i) || weft_join(f, &r) || (uintptr_t)r != 100 + i)
+		if (weft_spawn(&f, NULL, plus_100, (void *)i) || weft_join(f, &r) ||
+		    (uintptr_t)r != 100 + i)
 			wrong++;
 	}
 	cr_expect_eq(wrong, 0);
@@ -81,7 +82,8 @@ Test(api, shared_tls)
 		weft_fiber *f;
 		void *r = NULL;
 
-		if (weft_spawn(&f, &a, plus_100, (void *)i) || weft_join(f, &r) || (uintptr_t)r != 100 + i)
+		if (weft_spawn(&f, &a, plus_100, (void *)i) || weft_join(f, &r) ||
+		    (uintptr_t)r != 100 + i)
 			wrong++;
 	}
 	cr_expect_eq(wrong, 0);
@@ -97,7 +99,7 @@ Test(api, wrong_arguments)
 
 	cr_assert_eq(weft_init(), 0);
 	cr_expect_eq(weft_spawn(&f, NULL, NULL, NULL), -EINVAL);
-	cr_expect_eq(weft_spawn(NULL, NULL, plus_100, NULL), -EINVAL, "joinable, but no handle wanted");
+	cr_expect_eq(weft_spawn(NULL, NULL, plus_100, NULL), -EINVAL, "joinable, no handle");
 	a.prio = 100;
 	cr_expect_eq(weft_spawn(&f, &a, plus_100, NULL), -EINVAL);
 	a.prio = -1;
@@ -276,7 +278,8 @@ Test(api, sleep_is_long_enough_and_parallel)
 	cr_assert_eq(weft_init(), 0);
 	t = now();
 	for (uintptr_t i = 0; i < 50; i++)
-		cr_assert_eq(weft_spawn(&f[i], NULL, sleeps, (void *)(uintptr_t)(50 * MS + i * 1000)), 0);
+		cr_assert_eq(weft_spawn(&f[i], NULL, sleeps,
+					(void *)(uintptr_t)(50 * MS + i * 1000)), 0);
 	for (int i = 0; i < 50; i++)
 		cr_assert_eq(weft_join(f[i], &took[i]), 0);
 	all = now() - t;

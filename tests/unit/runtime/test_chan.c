@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * weft_chan: order, capacity, rendezvous, time-outs, close, many senders and receivers, foreign threads.
- * What fibers see is recorded there and asserted after the join.
+ * weft_chan: order, capacity, rendezvous, time-outs, close, many senders and receivers, foreign
+ * threads. What fibers see is recorded there and asserted after the join.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -201,7 +201,8 @@ Test(chan, large_messages)
 	free(m);
 }
 
-/* --- many to many, some with time-outs that race with the partner: nothing lost, nothing twice --- */
+/* --- many to many, some with time-outs that race with the partner: nothing lost, nothing twice
+ * --- */
 
 enum { SIDES = 8, EACH = 2000 };
 static atomic_uchar got[SIDES * EACH];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * weft_mutex, weft_cond, weft_sem: exclusion, wake-ups, time-outs, foreign threads, a post from a handler.
- * What fibers see is recorded there and asserted after the join.
+ * weft_mutex, weft_cond, weft_sem: exclusion, wake-ups, time-outs, foreign threads, a post from a
+ * handler. What fibers see is recorded there and asserted after the join.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -357,8 +357,8 @@ Test(sync, sem_timeout_and_limits)
 	cr_expect_eq(full.value, INT_MAX);
 }
 
-/* Posts from a handler that interrupts whatever runs: fibers in critical sections, the scheduler, the monitor's
- * neighbours. Every post must wake. */
+/* Posts from a handler that interrupts whatever runs: fibers in critical sections, the scheduler,
+ * the monitor's neighbours. Every post must wake. */
 static atomic_uint posts;
 
 static void post_in_handler(int sig)
