@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * pthread_barrier_*.
  *
- * Model:     a counter and a list of waiters (waitlist.h) in the 32 bytes of glibc's object. The last one to arrive
- *            takes all others off the list and wakes them; none of them touches the barrier again. So
- *            it may be used for the next round, or destroyed, as soon as one thread has returned.
+ * Model:     a counter and a list of waiters (waitlist.h) in the 32 bytes of glibc's object. The
+ *            last one to arrive takes all others off the list and wakes them; none of them touches
+ *            the barrier again. So it may be used for the next round, or destroyed, as soon as one
+ *            thread has returned.
  * Shared:    process-shared ones are glibc's.
  */
 #include <string.h>

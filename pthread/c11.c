@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * threads.h: mutexes, conditions, once, keys and sleeping, on their pthread counterparts.
  *
- * Layout:    glibc's mtx_t and cnd_t are its pthread_mutex_t and pthread_cond_t; mtx_init, mtx_destroy and cnd_init are
- *            glibc's. thrd_create, thrd_join and thrd_detach are in create.c.
+ * Layout:    glibc's mtx_t and cnd_t are its pthread_mutex_t and pthread_cond_t; mtx_init,
+ *            mtx_destroy and cnd_init are glibc's. thrd_create, thrd_join and thrd_detach are in
+ *            create.c.
  */
 #include <threads.h>
 

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * pthread_exit and cleanup handlers.
  *
- * Model:     pthread_exit unwinds the stack with libgcc's forced unwinding: C++ destructors and __attribute__((cleanup)) run as
- *            the unwinder passes them, plain C handlers from a chain on the fiber. Then the fiber ends.
+ * Model:     pthread_exit unwinds the stack with libgcc's forced unwinding: C++ destructors and
+ *            __attribute__((cleanup)) run as the unwinder passes them, plain C handlers from a
+ *            chain on the fiber. Then the fiber ends.
  * Chain:     two kinds of buffers, newest first, tagged by bit 0 of the pointer: those of today's
- *            pthread_cleanup_push, entered with longjmp (their frame runs the handler and calls __pthread_unwind_next), and
- *            the older _pthread_cleanup_push, called directly.
- * When:      a buffer is due when the unwinder has left the frame that it lives in: when the next frame begins above
- *            the buffer's address. The stack below is still intact then, since nothing has returned.
- * libgcc_s:  opened at the first pthread_exit, as glibc does. Never linked: the _Unwind_* of another
- *            library must not come first. Without it only the C handlers run.
+ *            pthread_cleanup_push, entered with longjmp (their frame runs the handler and calls
+ *            __pthread_unwind_next), and the older _pthread_cleanup_push, called directly.
+ * When:      a buffer is due when the unwinder has left the frame that it lives in: when the next
+ *            frame begins above the buffer's address. The stack below is still intact then, since
+ *            nothing has returned.
+ * libgcc_s:  opened at the first pthread_exit, as glibc does. Never linked: the _Unwind_* of
+ * another library must not come first. Without it only the C handlers run.
  * Foreign threads: glibc's own functions.
  */
 #include <dlfcn.h>

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT
  * pthread_cond_*: condition variables.
  *
- * Model:     a list of waiters (waitlist.h) in the 48 bytes of glibc's object. A waiter is in the list before it
- *            releases the mutex, so a signal wakes exactly one of those that were blocked, a broadcast exactly those.
- * Layout:    glibc's __wrefs stays what it is: bit 0 process-shared, bit 1 CLOCK_MONOTONIC; so pthread_cond_init is glibc's. All zeros
- *            is an idle condition variable in both. A process-shared one is glibc's entirely.
- * Herd:      broadcast makes everybody runnable, but only as many run at once as there are VPs, so they meet at the mutex in small
- *            numbers; moving them to the mutex's queue would wake each one later without saving a wake.
+ * Model:     a list of waiters (waitlist.h) in the 48 bytes of glibc's object. A waiter is in the
+ *            list before it releases the mutex, so a signal wakes exactly one of those that were
+ *            blocked, a broadcast exactly those.
+ * Layout:    glibc's __wrefs stays what it is: bit 0 process-shared, bit 1 CLOCK_MONOTONIC; so
+ *            pthread_cond_init is glibc's. All zeros is an idle condition variable in both. A
+ *            process-shared one is glibc's entirely.
+ * Herd:      broadcast makes everybody runnable, but only as many run at once as there are VPs, so
+ *            they meet at the mutex in small numbers; moving them to the mutex's queue would wake
+ *            each one later without saving a wake.
  * Destroy:   waits for nobody: see Lifetime in waitlist.h.
- * Peek:      signal and broadcast first look at the head without the lock. A waiter publishes itself before it releases
- *            the mutex; who changed the condition did so under the mutex later, and therefore sees it.
+ * Peek:      signal and broadcast first look at the head without the lock. A waiter publishes
+ *            itself before it releases the mutex; who changed the condition did so under the mutex
+ *            later, and therefore sees it.
  */
 #include "pthread/sync.h"
 #include "pthread/waitlist.h"
@@ -79,8 +83,9 @@ static int wait_private(struct cond *c, pthread_mutex_t *mutex, uint64_t deadlin
 		if (weft__likely(reason == WEFT__WOKEN))
 			break;
 		if (reason == WEFT__INTERRUPTED) {
-			/* The handler runs here, with this waiter still in its place in the list. A waker that finds its
-			 * ticket stale takes it off and goes on to the next: that is a spurious wake-up. */
+			/* The handler runs here, with this waiter still in its place in the list. A
+			 * waker that finds its ticket stale takes it off and goes on to the next:
+			 * that is a spurious wake-up. */
 			weft__preempt_enable(self);
 			weft__preempt_disable(self);
 		}
@@ -103,8 +108,9 @@ static int wait_private(struct cond *c, pthread_mutex_t *mutex, uint64_t deadlin
 	return reason == WEFT__TIMEDOUT ? ETIMEDOUT : 0;
 }
 
-/* glibc's wait would release and take a private mutex in the kernel's way, in which our waiters are not seen. No
- * other process can be meant by such a mutex, so look at the condition once in a while: spurious wake-ups. */
+/* glibc's wait would release and take a private mutex in the kernel's way, in which our waiters are
+ * not seen. No other process can be meant by such a mutex, so look at the condition once in a
+ * while: spurious wake-ups. */
 static int wait_mixed(pthread_mutex_t *mutex, uint64_t deadline)
 {
 	uint64_t until = weft__now() + MIXED_NS;

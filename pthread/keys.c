@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * pthread_key_*: thread-specific data, per fiber.
  *
- * Why not glibc's: fibers that borrow their worker's thread control block need keys of their own too.
- * Model:     a key is an index; its sequence number is odd while it exists. A value carries the sequence
- *            number of the key that it was stored for, so that deleting a key needs to visit nobody's values.
- *            A fiber's table hangs on fiber->slot and is made at the first store; 32 keys in the first block, the others in
- *            blocks of 32.
- * Memory:    blocks come from a pool of our own, not from malloc: allocators call pthread_setspecific from
- *            inside malloc.
+ * Why not glibc's: fibers that borrow their worker's thread control block need keys of their own
+ *            too.
+ * Model:     a key is an index; its sequence number is odd while it exists. A value carries the
+ *            sequence number of the key that it was stored for, so that deleting a key needs to
+ *            visit nobody's values. A fiber's table hangs on fiber->slot and is made at the first
+ *            store; 32 keys in the first block, the others in blocks of 32.
+ * Memory:    blocks come from a pool of our own, not from malloc: allocators call
+ *            pthread_setspecific from inside malloc.
  * Foreign threads: a real glibc key with a destructor stands for all of ours.
- * Locking:   `pool.lock` (rank POOL) guards the pool, nothing else; tables are their owner's; key_seq is atomic.
+ * Locking:   `pool.lock` (rank POOL) guards the pool, nothing else; tables are their owner's;
+ *            key_seq is atomic.
  */
 #include <limits.h>
 #include <string.h>
@@ -203,8 +205,8 @@ WEFT__EXPORT int pthread_key_create(pthread_key_t *key, void (*destructor)(void 
 		struct key *k = &keys[i];
 		uintptr_t seq = atomic_load_explicit(&k->seq, memory_order_relaxed);
 
-		/* Even: free. That the destructor comes a little after the number harms nobody: values that carry the
-		 * new number do not exist before we return. */
+		/* Even: free. That the destructor comes a little after the number harms nobody:
+		 * values that carry the new number do not exist before we return. */
 		if (seq & 1)
 			continue;
 		/* relaxed: the program hands the key on to its users, in order */

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: MIT
  * pthread_mutex_*: normal, recursive, errorcheck and adaptive; the rare kinds are in robust.c.
  *
- * Model:     one word: FREE, HELD, or CONTENDED: held, and somebody may wait. Waiters queue at the user-level futex of its
- *            address. A waiter takes the mutex as CONTENDED, because it cannot know whether it was the last one. So at most
- *            one woken waiter is under way at a time: until it has run, the word does not say CONTENDED again.
+ * Model:     one word: FREE, HELD, or CONTENDED: held, and somebody may wait. Waiters queue at the
+ *            user-level futex of its address. A waiter takes the mutex as CONTENDED, because it
+ *            cannot know whether it was the last one. So at most one woken waiter is under way at a
+ *            time: until it has run, the word does not say CONTENDED again.
  * Order:     barging. A woken fiber competes with those that run; handing over would make every
  *            release under contention wait for a switch.
- * Lifetime:  unlock does not touch the mutex after the exchange, the wake knows only its address: the next owner may
- *            destroy and free it at once.
- * Preemption: locks_held counts from before the word is taken, so that there is no moment in which the fiber owns the mutex and
- *            looks as if it did not. The owner word is for the owner's own comparisons; that it
- *            is written a little after the word is taken is seen by nobody.
- * Alone:     before the first thread is made (libc's own flag says so) nothing is locked on the bus: a program without threads
- *            pays nothing for its mutexes, as with glibc.
+ * Lifetime:  unlock does not touch the mutex after the exchange, the wake knows only its address:
+ *            the next owner may destroy and free it at once.
+ * Preemption: locks_held counts from before the word is taken, so that there is no moment in which
+ *            the fiber owns the mutex and looks as if it did not. The owner word is for the owner's
+ *            own comparisons; that it is written a little after the word is taken is seen by
+ *            nobody.
+ * Alone:     before the first thread is made (libc's own flag says so) nothing is locked on the
+ *            bus: a program without threads pays nothing for its mutexes, as with glibc.
  * Ordering:  [PTM-1] taking the word is acquire, the exchange of unlock is release.
- * init (but see robust.c), destroy, attributes, ceilings: glibc's own functions; `held` is what its destroy looks at.
+ * init (but see robust.c), destroy, attributes, ceilings: glibc's own functions; `held` is what its
+ * destroy looks at.
  */
 #include <sys/single_threaded.h>
 
@@ -23,8 +26,9 @@
 
 enum { FREE, HELD, CONTENDED };
 
-/* How long to hope that an owner on another VP lets go: looks at the word, each after twice as many pauses as the one before,
- * since an owner that takes the mutex again and again is fastest while nobody looks. About 2 µs, two switches and a wake. */
+/* How long to hope that an owner on another VP lets go: looks at the word, each after twice as many
+ * pauses as the one before, since an owner that takes the mutex again and again is fastest while
+ * nobody looks. About 2 µs, two switches and a wake. */
 enum { SPIN_LOOKS = 7 };
 
 static inline bool take(struct weft__mutex *m)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * pthread_once.
  *
- * Model:     NEW -> RUNNING [-> WAITED] -> DONE; back to NEW when the routine leaves by an exception, by pthread_exit
- *            or by cancellation. Waiters queue at the futex of the word. Bit 1 means done, as in glibc.
- * Fork:      RUNNING carries the generation of the process: in a child, what a thread of the parent was at begins anew.
+ * Model:     NEW -> RUNNING [-> WAITED] -> DONE; back to NEW when the routine leaves by an
+ *            exception, by pthread_exit or by cancellation. Waiters queue at the futex of the word.
+ *            Bit 1 means done, as in glibc.
+ * Fork:      RUNNING carries the generation of the process: in a child, what a thread of the parent
+ *            was at begins anew.
  * Build:     this file needs -fexceptions, or the reset is not run.
  * Ordering:  [ONCE-1] the end of the routine is release, seeing DONE is acquire.
  */

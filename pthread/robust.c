@@ -2,13 +2,16 @@
  * The rare kinds of mutex: process-shared, robust, with a priority ceiling.
  *
  * Shared:    glibc's, from one process to the next the protocol must be the same.
- * Robust:    private ones are ours: glibc relies on the kernel walking the list of a dying kernel thread, and a fiber
- *            dies without one. The encoding is the kernel's: owner's tid, WAITERS, OWNER_DIED. The fiber keeps the list, from
- *            fiber->slot; weft__robust_exit walks it.
- * Ceiling:   private ones are ours: the ceiling stays in the high bits, where pthread_mutex_getprioceiling looks, the low ones
- *            are FREE, HELD, CONTENDED as in mutex.c. The owner's priority is not raised: glibc would ask the kernel to
- *            raise that of the worker, which carries others too.
- * Inherit:   private ones are ordinary mutexes (mutex.c): there is no kernel owner whose priority could be lent.
+ * Robust:    private ones are ours: glibc relies on the kernel walking the list of a dying kernel
+ *            thread, and a fiber dies without one. The encoding is the kernel's: owner's tid,
+ *            WAITERS, OWNER_DIED. The fiber keeps the list, from fiber->slot; weft__robust_exit
+ *            walks it.
+ * Ceiling:   private ones are ours: the ceiling stays in the high bits, where
+ *            pthread_mutex_getprioceiling looks, the low ones are FREE, HELD, CONTENDED as in
+ *            mutex.c. The owner's priority is not raised: glibc would ask the kernel to raise that
+ *            of the worker, which carries others too.
+ * Inherit:   private ones are ordinary mutexes (mutex.c): there is no kernel owner whose priority
+ *            could be lent.
  * Ordering:  [PTM-2] taking the word is acquire, giving it back is release.
  */
 #include <limits.h>
@@ -33,8 +36,8 @@ WEFT__REAL(pthread_mutex_consistent);
 #define CEILING 0xfff80000u	/* of the lock word */
 enum { FREE, HELD, CONTENDED };
 
-/* glibc marks every robust mutex as shared, since the kernel wakes its waiters; of private ones we take the mark off, to
- * tell them apart. */
+/* glibc marks every robust mutex as shared, since the kernel wakes its waiters; of private ones we
+ * take the mark off, to tell them apart. */
 WEFT__EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr)
 {
 	struct weft__mutex *m = (struct weft__mutex *)mutex;

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * pthread_rwlock_*.
  *
- * Model:     one word: a writer's bit, the number of readers, and two bits that say that readers or writers may wait. Waiters
- *            queue at the futex of the word, told apart by the bitset. Whoever releases the lock last clears a bit, in the same
- *            exchange, and wakes those that it stands for; who must wait (again) sets it again.
- * Kinds:     PREFER_READER (the default) and PREFER_WRITER: readers pass waiting writers, since a reader may hold the lock
- *            already (glibc does the same). PREFER_WRITER_NONRECURSIVE: readers wait while a writer waits.
- * Layout:    glibc's __cur_writer, __shared and __flags stay where they are; its init, destroy and attribute functions serve.
- *            Process-shared ones are glibc's.
- * Lifetime:  unlock does not touch the lock after the exchange that leaves it free with nobody waiting.
+ * Model:     one word: a writer's bit, the number of readers, and two bits that say that readers or
+ *            writers may wait. Waiters queue at the futex of the word, told apart by the bitset.
+ *            Whoever releases the lock last clears a bit, in the same exchange, and wakes those
+ *            that it stands for; who must wait (again) sets it again.
+ * Kinds:     PREFER_READER (the default) and PREFER_WRITER: readers pass waiting writers, since a
+ *            reader may hold the lock already (glibc does the same). PREFER_WRITER_NONRECURSIVE:
+ *            readers wait while a writer waits.
+ * Layout:    glibc's __cur_writer, __shared and __flags stay where they are; its init, destroy and
+ *            attribute functions serve. Process-shared ones are glibc's.
+ * Lifetime:  unlock does not touch the lock after the exchange that leaves it free with nobody
+ *            waiting.
  * Ordering:  [RW-1] taking is acquire, releasing is release.
  */
 #include <limits.h>

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * sem_*: unnamed semaphores of this process.
  *
- * Model:     glibc's layout: the value in the low half of one 64-bit word, the number of waiters in the high half, so that
- *            one exchange posts and learns whether to wake. Waiters queue at the futex of the low half.
- * Post:      async-signal-safe, and nothing of the semaphore is touched after the exchange: the woken waiter may free it.
- * Named:     sem_open and process-shared ones (`private` is not 0) are glibc's; so are sem_init, sem_getvalue and
- *            sem_destroy, which fit this layout.
+ * Model:     glibc's layout: the value in the low half of one 64-bit word, the number of waiters in
+ *            the high half, so that one exchange posts and learns whether to wake. Waiters queue at
+ *            the futex of the low half.
+ * Post:      async-signal-safe, and nothing of the semaphore is touched after the exchange: the
+ *            woken waiter may free it.
+ * Named:     sem_open and process-shared ones (`private` is not 0) are glibc's; so are sem_init,
+ *            sem_getvalue and sem_destroy, which fit this layout.
  * Ordering:  [SEM-1] post is release, taking one is acquire.
  */
 #include <limits.h>

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "pthread/shim.h"
-#include "runtime/runtime.h"
 #include "upcall/signals.h"
 
 WEFT__REAL(sigtimedwait);
@@ -205,9 +204,9 @@ WEFT__EXPORT int pthread_kill(pthread_t thread, int sig)
 {
 	struct weft__fiber *f = weft__fiber_of((void *)thread);
 
-	if (sig < 0 || sig > 64 || sig == weft__rt.signo)
+	if (sig < 0 || sig > 64 || sig == weft__signal_reserved())
 		return sig == 0 ? 0 : EINVAL;
-	if (!f || !weft__running())
+	if (!f || !weft__signal_reserved())
 		return weft__real(pthread_kill)(thread, sig);
 	if (weft__is_done(f))
 		return 0;
@@ -219,9 +218,9 @@ WEFT__EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval 
 	struct weft__fiber *f = weft__fiber_of((void *)thread);
 	siginfo_t info;
 
-	if (sig < 0 || sig > 64 || sig == weft__rt.signo)
+	if (sig < 0 || sig > 64 || sig == weft__signal_reserved())
 		return sig == 0 ? 0 : EINVAL;
-	if (!f || !weft__running())
+	if (!f || !weft__signal_reserved())
 		return weft__real(pthread_sigqueue)(thread, sig, value);
 	if (sig == 0 || weft__is_done(f))
 		return 0;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * pthread_spin_*.
  *
- * Model:     glibc's encoding on x86-64: 1 is free, 0 and less is held; pthread_spin_init and destroy are glibc's.
- * Waiting:   the holder may be a fiber that waits for this very VP, so after a short while the taker
- *            lets others run. Preemption is put off for the holder as for that of a mutex.
+ * Model:     glibc's encoding on x86-64: 1 is free, 0 and less is held; pthread_spin_init and
+ *            destroy are glibc's.
+ * Waiting:   the holder may be a fiber that waits for this very VP, so after a short while the
+ *            taker lets others run. Preemption is put off for the holder as for that of a mutex.
  * Ordering:  [SPIN-1] taking is acquire, unlock is release.
  */
 #include "pthread/sync.h"

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * Synchronisation objects of the program: their layouts, and what the files that implement them share.
+ * Synchronisation objects of the program: their layouts, and what the files that implement them
+ * share.
  *
- * Layout:    glibc's sizes, static initialisers and kind words (2.2.5 to 2.40 on x86-64); the other words are ours. So the
- *            init and attribute functions are glibc's own, and so are most destroy functions.
- * Shared:    an object marked process-shared is glibc's entirely: other processes may not run under weft.
+ * Layout:    glibc's sizes, static initialisers and kind words (2.2.5 to 2.40 on x86-64); the other
+ *            words are ours. So the init and attribute functions are glibc's own, and so are most
+ *            destroy functions.
+ * Shared:    an object marked process-shared is glibc's entirely: other processes may not run under
+ *            weft.
  */
 #ifndef WEFT_PTHREAD_SYNC_H
 #define WEFT_PTHREAD_SYNC_H

@@ -14,8 +14,9 @@ void weft__waitlist_wake_all(struct weft__lock *l, struct weft__waitlist *list)
 	struct weft__waiter *n;
 	unsigned left = CHUNK;
 
-	/* Who comes later is not meant, and the first one that runs may free the object: move them here. A waiter
-	 * that times out meanwhile finds this list through its node and leaves it in order. */
+	/* Who comes later is not meant, and the first one that runs may free the object: move them
+	 * here. A waiter that times out meanwhile finds this list through its node and leaves it in
+	 * order. */
 	n = weft__waitlist_head(list);
 	weft__waitlist_set_head(&all, n);
 	all.tail = list->tail;

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT
  * Lists of waiters inside the program's own objects: condition variables and barriers.
  *
- * Model:     the object holds head and tail, each waiter brings its node on its stack. The lock comes from a table,
- *            hashed by the object's address, and not from the object.
- * Why not the futex table: a waiter is in the list before it releases the mutex, so there is no gap between
- *            the two in which a signal could pass it by or wake it for nothing, and no word to compare again.
- * Lifetime:  once a waker took a waiter off, the waiter never touches the object again: also one that timed out at the same moment
- *            takes only the table's lock and looks at its own node. So the object's memory may be freed as soon
- *            as nobody is in its list, without a destroy function that waits.
+ * Model:     the object holds head and tail, each waiter brings its node on its stack. The lock
+ *            comes from a table, hashed by the object's address, and not from the object.
+ * Why not the futex table: a waiter is in the list before it releases the mutex, so there is no gap
+ * between the two in which a signal could pass it by or wake it for nothing, and no word to compare
+ * again.
+ * Lifetime:  once a waker took a waiter off, the waiter never touches the object again: also one
+ *            that timed out at the same moment takes only the table's lock and looks at its own
+ *            node. So the object's memory may be freed as soon as nobody is in its list, without a
+ *            destroy function that waits.
  * Context:   all with preemption disabled, under the lock.
- * Fork:      the child forgets all waiters: an object whose generation is old is emptied at the next use.
+ * Fork:      the child forgets all waiters: an object whose generation is old is emptied at the
+ *            next use.
  */
 #ifndef WEFT_PTHREAD_WAITLIST_H
 #define WEFT_PTHREAD_WAITLIST_H

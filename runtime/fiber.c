@@ -141,6 +141,7 @@ static _Noreturn void main_exit(struct weft__fiber *self)
 		uint64_t ticket = weft__wait_begin(self);
 
 		atomic_store_explicit(&weft__rt.main_ticket, ticket, memory_order_relaxed);
+		/* [EXIT-1] membarrier; pairs with weft__fiber_ended */
 		weft__fence_heavy();
 		if (weft__fibers_alive() == 0) {
 			weft__wait_cancel(self, ticket);
@@ -208,7 +209,8 @@ void weft__fiber_ended(struct weft__fiber *f)
 		atomic_fetch_add_explicit(&weft__rt.n.exited, 1, memory_order_relaxed);
 	weft__fence_light();
 	if (weft__unlikely(atomic_load_explicit(&weft__rt.exiting, memory_order_relaxed))) {
-		atomic_thread_fence(memory_order_seq_cst);	/* of two last ones, one sees both gone */
+		/* [EXIT-1] seq_cst; pairs with itself on another VP, and with main_exit: of two last ones, one sees both gone */
+		atomic_thread_fence(memory_order_seq_cst);
 		if (weft__fibers_alive() == 0)
 			weft__wait_wake(weft__rt.main,
 					atomic_load_explicit(&weft__rt.main_ticket, memory_order_relaxed),

@@ -151,7 +151,8 @@ static inline bool weft__running(void)
 			    WEFT__RT_RUNNING);
 }
 
-/* [ASYM] the frequent side of a store-load pair whose rare side calls weft__fence_heavy(). */
+/* The frequent side of a store-load pair whose rare side calls weft__fence_heavy().
+ * [ASYM-1] fence (compiler barrier, or seq_cst without membarrier); pairs with worker.c:weft__fence_heavy */
 static inline void weft__fence_light(void)
 {
 	if (weft__likely(weft__rt.membarrier))

@@ -85,7 +85,7 @@ static void worker_publish(struct weft__worker *w)
 
 	do {
 		w->all_next = head;
-		/* [WORKERS-1] release; pairs with acquire in readers of rt.workers */
+		/* [WORKERS-1] release; pairs with acquire in upcall/monitor.c:look */
 	} while (!atomic_compare_exchange_weak_explicit(&weft__rt.workers, &head, w,
 			memory_order_release, memory_order_relaxed));
 }
@@ -249,7 +249,9 @@ int weft__start(void)
 	}
 	weft__preempt_disable(self);
 	ret = start(self);
-	atomic_store(&weft__rt.state, ret ? WEFT__RT_NEW : WEFT__RT_RUNNING);
+	/* [START-1] seq_cst; pairs with acquire in upcall/monitor.c:monitor_main */
+	atomic_store_explicit(&weft__rt.state, ret ? WEFT__RT_NEW : WEFT__RT_RUNNING,
+			      memory_order_seq_cst);
 	weft__preempt_enable(self);
 	return ret;
 }

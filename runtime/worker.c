@@ -41,6 +41,7 @@ static void update_hint(void)
 			      memory_order_relaxed);
 }
 
+/* [ASYM-1] membarrier: a seq_cst fence on every running thread of the process; pairs with runtime.h:weft__fence_light */
 void weft__fence_heavy(void)
 {
 	if (weft__rt.membarrier)

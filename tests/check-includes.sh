@@ -21,7 +21,7 @@ allowed() {
 	runtime) echo "runtime/ sched/ weft/" ;;
 	upcall)  echo "upcall/ runtime/ sched/ weft/" ;;
 	pthread) echo "pthread/ weft/ runtime/fiber.h runtime/wait.h runtime/futex.h" \
-		      "upcall/netpoll.h upcall/block.h" ;;
+		      "upcall/netpoll.h upcall/block.h upcall/signals.h" ;;
 	tools)   echo "tools/ weft/" ;;
 	esac
 }

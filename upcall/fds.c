@@ -40,7 +40,13 @@ int weft__fd_protect(int fd)
 
 	if (fd < 0)
 		return fd;
-	high = weft__arch_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, first_choice(), 0, 0, 0);
+	/* a free number that is marked as ours was closed behind our back: its owner is not to find another file there */
+	for (low = first_choice();; low = (int)high + 1) {
+		high = weft__arch_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, low, 0, 0, 0);
+		if (high < 0 || !weft__fd_protected((int)high))
+			break;
+		weft__arch_syscall(SYS_close, high, 0, 0, 0, 0, 0);
+	}
 	if (high < 0)
 		high = weft__arch_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 10, 0, 0, 0);
 	if (high < 0) {
@@ -81,11 +87,16 @@ int weft__fd_next_protected(int fd)
 	return -1;
 }
 
+void weft__fd_lost(int fd)
+{
+	if (fd >= 0 && fd < MAX_FD)
+		atomic_fetch_and_explicit(&map[fd / 64], ~(1ull << (fd % 64)), memory_order_relaxed);
+}
+
 void weft__fd_release(int fd)
 {
 	if (fd < 0)
 		return;
-	if (fd < MAX_FD)
-		atomic_fetch_and_explicit(&map[fd / 64], ~(1ull << (fd % 64)), memory_order_relaxed);
+	weft__fd_lost(fd);
 	weft__arch_syscall(SYS_close, fd, 0, 0, 0, 0, 0);
 }

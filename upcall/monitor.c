@@ -298,6 +298,7 @@ static uint64_t look(uint64_t now, bool urgent)
 		weft__idle_wake();
 	/* stalled workers that came back unseen */
 	if (weft__source != WEFT_BLOCKED_RECORDS)
+		/* [WORKERS-1] acquire; pairs with release in runtime/start.c:worker_publish */
 		for (struct weft__worker *w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
 		     w; w = w->all_next)
 			if (atomic_load_explicit(&w->stalled, memory_order_relaxed) &&
@@ -444,6 +445,7 @@ static void *monitor_main(void *arg)
 		}
 		weft__topology_free(t);
 	}
+	/* [START-1] acquire; pairs with seq_cst in runtime/start.c:weft__start: all that it set up */
 	while (atomic_load_explicit(&weft__rt.state, memory_order_acquire) != WEFT__RT_RUNNING)
 		syscall(SYS_sched_yield);
 	for (;;)

@@ -202,12 +202,15 @@ static int build(void)
 /* The program has closed our descriptors. No lock held, preemption disabled. */
 static void rebuild(void)
 {
-	int tid;
+	int tid, ep, ev;
 
 	/* relaxed: only one does it, the others come back when they find it still broken */
 	if (atomic_exchange_explicit(&rebuilding, 1, memory_order_relaxed))
 		return;
 	if (!instance_alive()) {
+		ep = load(&epfd);
+		ev = load(&evfd);
+		/* in this order: the new ones must not get numbers that somebody still uses for the old ones */
 		if (build() != 0)
 			weft__die("the epoll instance was closed by the program and no new one can be made");
 		for (int c = 0; c < TOP; c++) {
@@ -221,6 +224,8 @@ static void rebuild(void)
 				weft__unlock(&chunk[i].lock, WEFT__RANK_NETPOLL);
 			}
 		}
+		weft__fd_lost(ep);
+		weft__fd_lost(ev);
 		/* somebody may sleep in the old instance, which lives as long as they do */
 		tid = load(&sleeper);
 		if (tid && weft__rt.signo)

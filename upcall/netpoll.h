@@ -52,6 +52,8 @@ int weft__fd_protect(int fd);
 bool weft__fd_protected(int fd);
 /* The lowest protected descriptor that is >= fd, or -1: for close_range. */
 int weft__fd_next_protected(int fd);
+/* The owner has found that the program closed it all the same: the number is the program's again. */
+void weft__fd_lost(int fd);
 /* Close a protected descriptor. fd < 0: nothing. */
 void weft__fd_release(int fd);
 

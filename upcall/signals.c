@@ -41,6 +41,11 @@ static uint64_t reserved(void)
 	return (weft__rt.signo ? BIT(weft__rt.signo) : 0) | BIT(32) | BIT(33);
 }
 
+int weft__signal_reserved(void)
+{
+	return weft__rt.signo;
+}
+
 static bool synchronous(int sig, const siginfo_t *info)
 {
 	return info->si_code > 0 &&	/* made by the kernel, not by kill */
@@ -53,7 +58,8 @@ static bool put(uintptr_t target, const siginfo_t *info)
 	for (unsigned i = 0; i < SLOTS; i++) {
 		uintptr_t state = FREE;
 
-		/* a standard signal that is pending for the target already is not queued twice */
+		/* [SLOT-1] acquire; pairs with release of take and put: the contents.
+		 * A standard signal that is pending for the target already is not queued twice */
 		if (info->si_signo < 32 &&
 		    atomic_load_explicit(&slots[i].state, memory_order_acquire) == target &&
 		    slots[i].info.si_signo == info->si_signo)
@@ -85,11 +91,13 @@ static bool take(uintptr_t target, uint64_t set, siginfo_t *info)
 				memory_order_acquire, memory_order_relaxed))
 			continue;
 		if (!(BIT(slots[i].info.si_signo) & set)) {	/* reused meanwhile */
+			/* [SLOT-1] release; pairs with acquire in take */
 			atomic_store_explicit(&slots[i].state, state, memory_order_release);
 			continue;
 		}
 		*info = slots[i].info;
 		atomic_fetch_sub_explicit(&nslots, 1, memory_order_relaxed);
+		/* [SLOT-1] release; pairs with acquire in put: the next writer comes after our reads */
 		atomic_store_explicit(&slots[i].state, FREE, memory_order_release);
 		return true;
 	}
@@ -108,6 +116,7 @@ static void nudge(struct weft__fiber *f, int sig)
 
 	/* [SIGP-1] release; pairs with acquire in weft__signals_deferred */
 	atomic_store_explicit(&f->sig_pending, 1, memory_order_release);
+	/* [SIGW-1] seq_cst: the table before the wait; pairs with weft__signal_wait */
 	atomic_thread_fence(memory_order_seq_cst);
 	s = atomic_load_explicit(&f->wait, memory_order_relaxed);
 	if ((*(volatile uint64_t *)&f->sigmask & BIT(sig)) &&
@@ -249,7 +258,8 @@ int weft__signal_send(struct weft__fiber *f, int sig, const siginfo_t *given)
 		raise_here(&info);
 		return 0;
 	}
-	s = atomic_load_explicit(&f->wait, memory_order_acquire);
+	/* relaxed: a hint; whoever gets the signal and is not f passes it on */
+	s = atomic_load_explicit(&f->wait, memory_order_relaxed);
 	if ((s & WEFT__W_MASK) == WEFT__W_IDLE && !given &&
 	    !(*(volatile uint64_t *)&f->sigmask & BIT(sig)) && f->worker) {
 		/* it runs, or is about to: through its worker, so that a system call it is in is interrupted */
@@ -324,6 +334,7 @@ uint64_t weft__signal_pending(void)
 	uint64_t set = 0;
 
 	for (unsigned i = 0; i < SLOTS; i++) {
+		/* [SLOT-1] acquire; pairs with release in put */
 		uintptr_t state = atomic_load_explicit(&slots[i].state, memory_order_acquire);
 
 		if (state == ANYBODY || state == (uintptr_t)self)
@@ -346,7 +357,8 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 		long r;
 		int why;
 
-		atomic_thread_fence(memory_order_seq_cst);	/* sigwait and the armed wait, before we look */
+		/* [SIGW-1] seq_cst: sigwait and the armed wait, before we look; pairs with nudge */
+		atomic_thread_fence(memory_order_seq_cst);
 		if (take((uintptr_t)self, set, info) || take(ANYBODY, set, info)) {
 			result = info->si_signo;
 			weft__wait_cancel(self, ticket);
@@ -452,7 +464,7 @@ static void route(siginfo_t *info)
 		f = find(sig, false);
 	}
 	if (f && put((uintptr_t)f, info)) {
-		uint64_t s = atomic_load_explicit(&f->wait, memory_order_acquire);
+		uint64_t s = atomic_load_explicit(&f->wait, memory_order_relaxed);
 
 		nudge(f, sig);
 		/* it runs: make it look */

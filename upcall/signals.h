@@ -22,6 +22,9 @@
 
 struct weft__fiber;
 
+/* The preemption signal, which the program does not see; 0 while the runtime does not run. */
+int weft__signal_reserved(void);
+
 /* sigaction(2) for the program. 0 or -errno. The reserved signal does not exist: -EINVAL. */
 int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *old);
 

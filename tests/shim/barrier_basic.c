@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Barriers: rounds in step, one serial thread in each, reuse at once, destroyed by whoever returns first, process-shared.
+ * Barriers:  rounds in step, one serial thread in each, reuse at once, destroyed by whoever returns
+ *            first, process-shared.
  */
 #include "synctest.h"
 

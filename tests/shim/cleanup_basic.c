@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * pthread_exit and cleanup handlers, as C without exceptions compiles them: order, nesting, handlers that use what they clean,
- * pthread_exit from deep frames, and the older functions.
+ * pthread_exit and cleanup handlers, as C without exceptions compiles them: order, nesting,
+ * handlers that use what they clean, pthread_exit from deep frames, and the older functions.
  */
 #include "synctest.h"
 

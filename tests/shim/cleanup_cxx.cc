@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * pthread_exit in C++: destructors, catch (...) that rethrows, cleanup handlers, thread_local; exceptions thrown through
- * call_once, and one that a pthread_exit swallowed is fatal.
+ * pthread_exit in C++: destructors, catch (...) that rethrows, cleanup handlers, thread_local;
+ * exceptions thrown through call_once, and one that a pthread_exit swallowed is fatal.
  */
 #include <cstdio>
 #include <cstdlib>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * pthread_exit in main: its cleanup handlers run, the process lives until the last thread ends, and ends with status 0.
+ * pthread_exit in main: its cleanup handlers run, the process lives until the last thread ends, and
+ * ends with status 0.
  */
 #include "synctest.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Condition variables under load: a bounded buffer with many producers and consumers, signals with and without the mutex,
- * waits with short limits; ping-pong; and objects destroyed and freed right after a broadcast.
+ * Condition variables under load: a bounded buffer with many producers and consumers, signals with
+ * and without the mutex, waits with short limits; ping-pong; and objects destroyed and freed right
+ * after a broadcast.
  */
 #include "synctest.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Thread-specific data: values per thread, destructors and their rounds, deleted keys, as many keys as POSIX promises.
+ * Thread-specific data: values per thread, destructors and their rounds, deleted keys, as many keys
+ * as POSIX promises.
  */
 #include "synctest.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Mutexes: every type, every form of locking, the errors POSIX names, static initialisers.
+ * Mutexes:   every type, every form of locking, the errors POSIX names, static initialisers.
  */
 #include "synctest.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Mutexes under contention: 64 threads, every type and form of locking, exact counts; and an object that is freed by
- * whoever releases it last.
+ * Mutexes under contention: 64 threads, every type and form of locking, exact counts; and an object
+ * that is freed by whoever releases it last.
  */
 #include "synctest.h"
 

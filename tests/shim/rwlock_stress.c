@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Read-write locks under load: writers keep two numbers equal, readers look; with short limits mixed in.
+ * Read-write locks under load: writers keep two numbers equal, readers look; with short limits
+ * mixed in.
  */
 #include "synctest.h"
 

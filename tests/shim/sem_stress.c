@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Semaphores under load: as locks, as counters, and on the stack of a waiter that returns as soon as it is woken.
+ * Semaphores under load: as locks, as counters, and on the stack of a waiter that returns as soon
+ * as it is woken.
  */
 #include "synctest.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * For the tests of the synchronisation objects. Each is a plain pthread program: it knows nothing of weft, exits with 0 when all
- * is well, and is run both as it is and under the preload (run.sh).
+ * For the tests of the synchronisation objects. Each is a plain pthread program: it knows nothing
+ * of weft, exits with 0 when all is well, and is run both as it is and under the preload (run.sh).
  */
 #ifndef SYNCTEST_H
 #define SYNCTEST_H
