@@ -5,9 +5,9 @@
  *
  * -o flock: both wait for a lock that main holds; -o fifo: both open a FIFO that nobody writes
  * to; -o fgets: both read a line from an empty pipe with stdio. -o churn: as fgets, but main
- * writes a line to each pipe every 5 ms, so that the threads stall again and again: for
- * percentiles of the time to the hand-off. The stalled phase lies between two phases alone, so
- * that a drift of the machine cancels out.
+ * writes a line to each pipe every 10 ms, the threads compute for a millisecond and stall again:
+ * for percentiles of the time to the hand-off. The stalled phase lies between two phases alone,
+ * so that a drift of the machine cancels out.
  */
 #include "bench.h"
 
@@ -22,7 +22,8 @@
 #define STALLED 2
 #define COMPUTE 2
 #define STEPS 512
-#define CHURN_NS 5000000u
+#define CHURN_NS 10000000u
+#define CHURN_UNITS 1300u	/* of compute, about a millisecond */
 
 enum kind { FLOCK, FIFO, FGETS, CHURN };
 
@@ -54,6 +55,7 @@ static void *stall(void *arg)
 {
 	int me = (int)(intptr_t)arg;
 	char line[64];
+	uint64_t sum = 1;
 	int fd;
 
 	switch (kind) {
@@ -75,10 +77,12 @@ static void *stall(void *arg)
 			if (!fgets(line, sizeof(line), in[me]))
 				must(EIO, "fgets");
 			atomic_fetch_add_explicit(&stalls, 1, memory_order_relaxed);
+			if (kind == CHURN)
+				sum = work(sum | 1, CHURN_UNITS * STEPS);
 		} while (line[0] != 'q');
 		break;
 	}
-	return NULL;
+	return (void *)(uintptr_t)sum;
 }
 
 /* Make what the threads will stall on; main's end of it. */

@@ -56,7 +56,8 @@ WEFT__EXPORT int cnd_wait(cnd_t *c, mtx_t *m)
 	return result(pthread_cond_wait((pthread_cond_t *)c, (pthread_mutex_t *)m));
 }
 
-WEFT__EXPORT int cnd_timedwait(cnd_t *restrict c, mtx_t *restrict m, const struct timespec *restrict ts)
+WEFT__EXPORT int cnd_timedwait(cnd_t *restrict c, mtx_t *restrict m,
+			       const struct timespec *restrict ts)
 {
 	return result(pthread_cond_timedwait((pthread_cond_t *)c, (pthread_mutex_t *)m, ts));
 }

@@ -28,7 +28,8 @@
 /* Old names that no header declares. */
 WEFT__EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *, void (*)(void *), void *);
 WEFT__EXPORT void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *, int);
-WEFT__EXPORT void _pthread_cleanup_push_defer(struct _pthread_cleanup_buffer *, void (*)(void *), void *);
+WEFT__EXPORT void _pthread_cleanup_push_defer(struct _pthread_cleanup_buffer *, void (*)(void *),
+					      void *);
 WEFT__EXPORT void _pthread_cleanup_pop_restore(struct _pthread_cleanup_buffer *, int);
 
 WEFT__REAL(pthread_exit);
@@ -98,9 +99,11 @@ static bool gcc_load(void)
 	return gcc.forced != NULL;
 }
 
-/* What once.c, compiled with exceptions, refers to: handed on, so that libgcc_s is not among our needed libraries. */
+/* What once.c, compiled with exceptions, refers to: handed on, so that libgcc_s is not among our
+ * needed libraries. */
 _Unwind_Reason_Code __gcc_personality_v0(int version, _Unwind_Action actions,
-					 _Unwind_Exception_Class class, struct _Unwind_Exception *exc,
+					 _Unwind_Exception_Class class,
+					 struct _Unwind_Exception *exc,
 					 struct _Unwind_Context *context)
 {
 	if (!gcc_load())
@@ -114,7 +117,8 @@ void _Unwind_Resume(struct _Unwind_Exception *exc)
 	__builtin_unreachable();
 }
 
-/* Run the handlers in frames that end below `limit`. May leave by longjmp; __pthread_unwind_next goes on. */
+/* Run the handlers in frames that end below `limit`. May leave by longjmp; __pthread_unwind_next
+ * goes on. */
 static void run_handlers(struct weft__fiber *self, uintptr_t limit)
 {
 	uintptr_t top;
@@ -126,7 +130,8 @@ static void run_handlers(struct weft__fiber *self, uintptr_t limit)
 			set_top(self, (uintptr_t)b->__prev);
 			b->__routine(b->__arg);
 		} else {
-			/* a __pthread_unwind_buf_t begins with the part of a jmp_buf that a jump without mask needs */
+			/* a __pthread_unwind_buf_t begins with the part of a jmp_buf that a jump
+			 * without mask needs */
 			longjmp((struct __jmp_buf_tag *)top, 1);
 		}
 	}
@@ -142,7 +147,8 @@ static _Noreturn void end(struct weft__fiber *self)
 	weft__exit(self->result);
 }
 
-/* The unwinder calls this before each frame; `context` is that frame, its CFA the end of the one just left. */
+/* The unwinder calls this before each frame; `context` is that frame, its CFA the end of the one
+ * just left. */
 static _Unwind_Reason_Code passing(int version, _Unwind_Action actions,
 				   _Unwind_Exception_Class class, struct _Unwind_Exception *exc,
 				   struct _Unwind_Context *context, void *arg)

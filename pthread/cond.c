@@ -31,7 +31,8 @@ enum { PSHARED = 1, MONOTONIC = 2 };	/* of `flags` */
 
 struct cond {
 	struct weft__waitlist waiters;	/* guarded by the table's lock */
-	uint32_t gen;			/* guarded by the table's lock: weft__waitlist_gen at the last use */
+	/* guarded by the table's lock: weft__waitlist_gen at the last use */
+	uint32_t gen;
 	uint32_t unused[3];
 	uint32_t g1_orig_size;		/* unused */
 	uint32_t flags;			/* constant */

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT
  * read, write and their families.
  *
- * Model:     by kind of descriptor (io.h). Pipes and what else honours RWF_NOWAIT are tried without blocking; sockets are read
- *            by recv(MSG_DONTWAIT), which fails on anything else, so that a stale kind cannot make a short read of a
- *            file; the rest asks poll first. Files are read and written between marks.
- * Writing:   a blocking write returns when all is written; what was written before an error or a signal is returned instead.
+ * Model:     by kind of descriptor (io.h). Pipes and what else honours RWF_NOWAIT are tried without
+ *            blocking; sockets are read by recv(MSG_DONTWAIT), which fails on anything else, so
+ *            that a stale kind cannot make a short read of a file; the rest asks poll first. Files
+ *            are read and written between marks.
+ * Writing:   a blocking write returns when all is written; what was written before an error or a
+ *            signal is returned instead.
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
+#include "upcall/uring.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -17,8 +20,8 @@
 #include <asm/termbits.h>
 #include <unistd.h>
 
-/* A descriptor that is not readable, but whose read does not wait: a terminal in non-canonical mode with MIN 0, or one that
- * stops its background readers. */
+/* A descriptor that is not readable, but whose read does not wait: a terminal in non-canonical mode
+ * with MIN 0, or one that stops its background readers. */
 static bool read_anyway(int fd)
 {
 	struct termios t;
@@ -28,8 +31,11 @@ static bool read_anyway(int fd)
 		return false;
 	if (!(t.c_lflag & ICANON) && t.c_cc[VMIN] == 0)
 		return true;
-	return weft__sys(SYS_ioctl, fd, TIOCGPGRP, &group) == 0 && group != weft__sys(SYS_getpgid, 0);
+	return weft__sys(SYS_ioctl, fd, TIOCGPGRP, &group) == 0 &&
+	       group != weft__sys(SYS_getpgid, 0);
 }
+
+#define MOST INT_MAX	/* bytes by io_uring: the plain call knows what to do with more */
 
 static long plain(bool out, int fd, const struct iovec *iov, int cnt)
 {
@@ -54,6 +60,37 @@ static long receive(int fd, const struct iovec *iov, int cnt)
 	return weft__sys(SYS_recvmsg, fd, &m, MSG_DONTWAIT);
 }
 
+static long by_uring(bool out, int fd, const struct iovec *iov, int cnt, off_t at)
+{
+	if (cnt == 1)
+		return out ? weft__uring_write(fd, iov->iov_base, iov->iov_len, at) :
+			     weft__uring_read(fd, iov->iov_base, iov->iov_len, at);
+	return out ? weft__uring_writev(fd, iov, cnt, at) : weft__uring_readv(fd, iov, cnt, at);
+}
+
+/* read or write with O_DIRECT, at the file's position. The kernel does that under the position's
+ * lock, so that no two readers of one description get the same bytes; io_uring does not. So first
+ * take the range by moving the position over it, which is atomic, then transfer it, and give back
+ * what is left over at the end of the file. */
+static long direct(struct weft__fiber *self, bool out, int fd, const struct iovec *iov, int cnt)
+{
+	long total = (long)weft__iov_total(iov, (size_t)cnt), end, r = -ENOSYS;
+
+	if (weft__uring_usable() && total > 0 && total <= MOST) {
+		if (out && (weft__sys(SYS_fcntl, fd, F_GETFL) & O_APPEND)) {
+			r = by_uring(true, fd, iov, cnt, -1);
+		} else {
+			end = weft__sys(SYS_lseek, fd, total, SEEK_CUR);
+			if (end >= total) {
+				r = by_uring(out, fd, iov, cnt, end - total);
+				if (r < total)
+					weft__sys(SYS_lseek, fd, r > 0 ? r - total : -total, SEEK_CUR);
+			}
+		}
+	}
+	return r == -ENOSYS ? WEFT__MARKED_LONG(self, plain(out, fd, iov, cnt)) : r;
+}
+
 static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, int cnt)
 {
 	struct weft__iowait w = { .fd = fd, .events = EPOLLIN };
@@ -70,9 +107,10 @@ static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, i
 
 		switch (kind) {
 		case WEFT__FD_FILE:
+		case WEFT__FD_SLOW:
 			return WEFT__MARKED(self, plain(false, fd, iov, cnt));
 		case WEFT__FD_DIRECT:
-			return WEFT__MARKED_LONG(self, plain(false, fd, iov, cnt));
+			return direct(self, false, fd, iov, cnt);
 		case WEFT__FD_SOCKET:
 			w.socket = true;
 			r = receive(fd, iov, cnt);
@@ -108,13 +146,16 @@ static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, i
 }
 
 /* One try to write, -EAGAIN if it would block. `again`: part was written already. */
-static long try_write(struct weft__fiber *self, int fd, int kind, const struct iovec *iov, int cnt, bool again)
+static long try_write(struct weft__fiber *self, int fd, int kind, const struct iovec *iov, int cnt,
+		      bool again)
 {
 	switch (kind) {
 	case WEFT__FD_SOCKET:
 		if (again) {
-			/* an end of the connection met now is reported, with SIGPIPE, by the next call */
-			struct msghdr m = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)cnt };
+			/* an end of the connection met now is reported, with SIGPIPE, by the next
+			 * call */
+			struct msghdr m = { .msg_iov = (struct iovec *)iov,
+					    .msg_iovlen = (size_t)cnt };
 
 			return weft__sys(SYS_sendmsg, fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 		}
@@ -127,7 +168,7 @@ static long try_write(struct weft__fiber *self, int fd, int kind, const struct i
 			return -EAGAIN;
 		return WEFT__MARKED(self, plain(true, fd, iov, cnt));
 	case WEFT__FD_DIRECT:
-		return WEFT__MARKED_LONG(self, plain(true, fd, iov, cnt));
+		return direct(self, true, fd, iov, cnt);
 	default:
 		return WEFT__MARKED(self, plain(true, fd, iov, cnt));
 	}
@@ -173,10 +214,12 @@ static long do_write(struct weft__fiber *self, int fd, const struct iovec *iov, 
 			done += (size_t)r;
 			if (done >= total || r == 0)
 				return (long)done;
-			/* a FIFO or a terminal took a part: because of a signal, and that was ours */
+			/* a FIFO or a terminal took a part: because of a signal, and that was
+			 * ours */
 			if (kind == WEFT__FD_POLL && handlers != weft__handlers_run(self))
 				return (long)done;
-			if (kind != WEFT__FD_PIPE && kind != WEFT__FD_SOCKET && kind != WEFT__FD_POLL)
+			if (kind != WEFT__FD_PIPE && kind != WEFT__FD_SOCKET &&
+			    kind != WEFT__FD_POLL)
 				return (long)done;
 			if (!w.checked && weft__io_nonblock(fd) != 0)
 				return (long)done;
@@ -238,9 +281,62 @@ WEFT__EXPORT ssize_t writev(int fd, const struct iovec *iov, int cnt)
 
 /* --- at an offset: files. Elsewhere they fail at once. --- */
 
-#define AT_OFFSET(self, fd, call) \
-	weft__io_ret(weft__fd_kind(fd) == WEFT__FD_DIRECT ? WEFT__MARKED_LONG(self, call) : \
-		     WEFT__MARKED(self, call))
+/* A buffered read. What the page cache has does not wait; for what it has not, io_uring does. -ENOSYS:
+ * nothing done, make the plain call. (Not for read(2): with the file's position in play, a read
+ * in two pieces would not be atomic. There readahead makes waits rare.) */
+static long read_at(int fd, const struct iovec *iov, int cnt, off_t at)
+{
+	struct iovec rest[WEFT__IO_IOV];
+	const struct iovec *now = iov;
+	size_t total = weft__iov_total(iov, (size_t)cnt), done = 0;
+	int n = cnt;
+	long r;
+
+	if (total == 0 || total > MOST)
+		return -ENOSYS;
+	for (;;) {
+		r = weft__sys(SYS_preadv2, fd, now, n, at + (off_t)done, 0, RWF_NOWAIT);
+		if (r == -EAGAIN)
+			r = by_uring(false, fd, now, n, at + (off_t)done);
+		else if (r == -EOPNOTSUPP)
+			weft__fd_no_nowait(fd);
+		if (r > 0)
+			done += (size_t)r;
+		if (r < 0 && done == 0)
+			return -ENOSYS;		/* whatever it is, the plain call says it too */
+		if (r <= 0 || done >= total)
+			return (long)done;
+		/* short: the end of the file, or of what the cache has */
+		n = weft__iov_rest(iov, (size_t)cnt, done, rest);
+		now = rest;
+	}
+}
+
+static long at_offset(struct weft__fiber *self, bool out, int fd, const struct iovec *iov, int cnt,
+		      off_t at)
+{
+	long nr = out ? cnt == 1 ? SYS_pwrite64 : SYS_pwritev : cnt == 1 ? SYS_pread64 : SYS_preadv;
+	int kind = weft__fd_kind(fd);
+	long r = -ENOSYS;
+
+	if (weft__uring_usable() && at >= 0 && cnt > 0 && cnt <= IOV_MAX) {
+		if (kind == WEFT__FD_DIRECT)
+			r = weft__iov_total(iov, (size_t)cnt) <= MOST ? by_uring(out, fd, iov, cnt, at) :
+									-ENOSYS;
+		else if (kind == WEFT__FD_FILE && !out)
+			r = read_at(fd, iov, cnt, at);
+	}
+	if (r != -ENOSYS)
+		return r;
+	if (cnt == 1)
+		r = kind == WEFT__FD_DIRECT ?
+			WEFT__MARKED_LONG(self, weft__sys(nr, fd, iov->iov_base, iov->iov_len, at)) :
+			WEFT__MARKED(self, weft__sys(nr, fd, iov->iov_base, iov->iov_len, at));
+	else
+		r = kind == WEFT__FD_DIRECT ? WEFT__MARKED_LONG(self, weft__sys(nr, fd, iov, cnt, at)) :
+					      WEFT__MARKED(self, weft__sys(nr, fd, iov, cnt, at));
+	return r;
+}
 
 WEFT__REAL(pread);
 WEFT__REAL(pwrite);
@@ -252,8 +348,9 @@ WEFT__REAL(pwritev2);
 WEFT__EXPORT ssize_t pread(int fd, void *buf, size_t n, off_t at)
 {
 	struct weft__fiber *self = weft__io_self();
+	struct iovec v = { buf, n };
 
-	return self ? AT_OFFSET(self, fd, weft__sys(SYS_pread64, fd, buf, n, at)) :
+	return self ? weft__io_ret(at_offset(self, false, fd, &v, 1, at)) :
 		      weft__real(pread)(fd, buf, n, at);
 }
 WEFT__ALIAS(pread64, pread);
@@ -262,8 +359,9 @@ WEFT__ALIAS(__pread64, pread);
 WEFT__EXPORT ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
 {
 	struct weft__fiber *self = weft__io_self();
+	struct iovec v = { (void *)buf, n };
 
-	return self ? AT_OFFSET(self, fd, weft__sys(SYS_pwrite64, fd, buf, n, at)) :
+	return self ? weft__io_ret(at_offset(self, true, fd, &v, 1, at)) :
 		      weft__real(pwrite)(fd, buf, n, at);
 }
 WEFT__ALIAS(pwrite64, pwrite);
@@ -273,7 +371,7 @@ WEFT__EXPORT ssize_t preadv(int fd, const struct iovec *iov, int cnt, off_t at)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? AT_OFFSET(self, fd, weft__sys(SYS_preadv, fd, iov, cnt, at)) :
+	return self ? weft__io_ret(at_offset(self, false, fd, iov, cnt, at)) :
 		      weft__real(preadv)(fd, iov, cnt, at);
 }
 WEFT__ALIAS(preadv64, preadv);
@@ -282,19 +380,31 @@ WEFT__EXPORT ssize_t pwritev(int fd, const struct iovec *iov, int cnt, off_t at)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? AT_OFFSET(self, fd, weft__sys(SYS_pwritev, fd, iov, cnt, at)) :
+	return self ? weft__io_ret(at_offset(self, true, fd, iov, cnt, at)) :
 		      weft__real(pwritev)(fd, iov, cnt, at);
 }
 WEFT__ALIAS(pwritev64, pwritev);
 
-/* With offset -1 and no flags they are readv and writev. */
+/* Without flags they are preadv and pwritev, or with offset -1 readv and writev. */
+static long with_flags(struct weft__fiber *self, bool out, int fd, const struct iovec *iov, int cnt,
+		       off_t at, int flags)
+{
+	long nr = out ? SYS_pwritev2 : SYS_preadv2;
+
+	if (flags == 0 && at == -1)
+		return out ? do_write(self, fd, iov, cnt) : do_read(self, fd, iov, cnt);
+	if (flags == 0)
+		return at_offset(self, out, fd, iov, cnt, at);
+	return weft__fd_kind(fd) == WEFT__FD_DIRECT && !(flags & RWF_NOWAIT) ?
+		WEFT__MARKED_LONG(self, weft__sys(nr, fd, iov, cnt, at, 0, flags)) :
+		WEFT__MARKED(self, weft__sys(nr, fd, iov, cnt, at, 0, flags));
+}
+
 WEFT__EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int cnt, off_t at, int flags)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	if (self && at == -1 && flags == 0)
-		return weft__io_ret(do_read(self, fd, iov, cnt));
-	return self ? AT_OFFSET(self, fd, weft__sys(SYS_preadv2, fd, iov, cnt, at, 0, flags)) :
+	return self ? weft__io_ret(with_flags(self, false, fd, iov, cnt, at, flags)) :
 		      weft__real(preadv2)(fd, iov, cnt, at, flags);
 }
 WEFT__ALIAS(preadv64v2, preadv2);
@@ -303,9 +413,7 @@ WEFT__EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int cnt, off_t at
 {
 	struct weft__fiber *self = weft__io_self();
 
-	if (self && at == -1 && flags == 0)
-		return weft__io_ret(do_write(self, fd, iov, cnt));
-	return self ? AT_OFFSET(self, fd, weft__sys(SYS_pwritev2, fd, iov, cnt, at, 0, flags)) :
+	return self ? weft__io_ret(with_flags(self, true, fd, iov, cnt, at, flags)) :
 		      weft__real(pwritev2)(fd, iov, cnt, at, flags);
 }
 WEFT__ALIAS(pwritev64v2, pwritev2);

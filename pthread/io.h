@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
  * What the wrappers of waiting system calls share.
  *
- * Model:     a wrapper asks weft__io_self(). NULL: the caller is no fiber, and libc's function does it all. Else: try without
- *            blocking, park on the netpoller, try again; or, where no such try exists, make the call between marks.
- * Errors:    inside, a result of -4095 .. -1 is -errno, straight from the kernel; weft__io_ret() converts last, out of line,
- *            because a fiber with shared TLS may come back on another worker, where errno is elsewhere.
- * EINTR:     a call that a signal of ours ended is made again: then no handler of the program has run.
+ * Model:     a wrapper asks weft__io_self(). NULL: the caller is no fiber, and libc's function does
+ *            it all. Else: try without blocking, park on the netpoller, try again; or, where no
+ *            such try exists, make the call between marks.
+ * Errors:    inside, a result of -4095 .. -1 is -errno, straight from the kernel; weft__io_ret()
+ *            converts last, out of line, because a fiber with shared TLS may come back on another
+ *            worker, where errno is elsewhere.
+ * EINTR:     a call that a signal of ours ended is made again: then no handler of the program has
+ *            run.
  */
 #ifndef WEFT_PTHREAD_IO_H
 #define WEFT_PTHREAD_IO_H
@@ -39,6 +42,10 @@ static inline struct weft__fiber *weft__io_self(void)
 #define WEFT__ALIAS(new, old) \
 	WEFT__EXPORT extern __typeof__(old) new __attribute__((alias(#old), copy(old)))
 
+/* --- thread ids (tid.c) --- */
+pid_t weft__tid(void);
+long weft__tid_kill(pid_t tid, int sig);
+
 /* -errno to errno and -1. */
 long weft__io_ret(long r);
 
@@ -61,7 +68,8 @@ long weft__io_ret(long r);
 
 enum weft__kind_of_fd {
 	WEFT__FD_UNKNOWN,
-	WEFT__FD_FILE,		/* file, directory, block device: never "not ready", may stall on the disk */
+	WEFT__FD_FILE,		/* file, directory, block device: may stall on the disk */
+	WEFT__FD_SLOW,		/* the same, and does not know RWF_NOWAIT: /proc, network file systems */
 	WEFT__FD_DIRECT,	/* the same with O_DIRECT: will stall */
 	WEFT__FD_SOCKET,
 	WEFT__FD_PIPE,		/* pipe; a FIFO until the kernel refuses RWF_NOWAIT */
@@ -69,7 +77,8 @@ enum weft__kind_of_fd {
 	WEFT__FD_POLL,		/* no try without blocking exists: ask poll, then call */
 };
 
-/* The kind of `fd`; asks the kernel once per number. A stale answer costs time, not correctness. -EBADF. */
+/* The kind of `fd`; asks the kernel once per number. A stale answer costs time, not correctness.
+ * -EBADF. */
 int weft__fd_kind(int fd);
 /* The kernel refused RWF_NOWAIT. */
 void weft__fd_no_nowait(int fd);
@@ -84,7 +93,8 @@ static inline long weft__fd_new(long fd)
 		weft__fd_forget((int)fd);
 	return fd;
 }
-/* close(2), dup3(2), close_range(2) with all that hangs on them, for fibers and others. Results: -errno. */
+/* close(2), dup3(2), close_range(2) with all that hangs on them, for fibers and others. Results:
+ * -errno. */
 long weft__fd_close(struct weft__fiber *self, int fd);
 long weft__fd_dup3(int fd, int to, int flags);
 long weft__fd_close_range(unsigned first, unsigned last, int flags);
@@ -105,7 +115,8 @@ struct weft__iowait {
 
 enum { WEFT__IO_RETRY = 0, WEFT__IO_BLOCK = 1 };
 
-/* The operation would block. IO_RETRY: try again; IO_BLOCK: make the blocking call; else -errno for the program. */
+/* The operation would block. IO_RETRY: try again; IO_BLOCK: make the blocking call; else -errno for
+ * the program. */
 int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w);
 /* Is the open file description non-blocking? 0, 1 or -errno. */
 int weft__io_nonblock(int fd);
@@ -114,9 +125,11 @@ int weft__io_ready(int fd, int events);
 /* poll(2) without waiting, never -EINTR. */
 long weft__poll_now(struct pollfd *fds, nfds_t n);
 
-/* The buffers that are left after `skip` bytes, up to IO_IOV of them, into out. Returns how many. */
+/* The buffers that are left after `skip` bytes, up to IO_IOV of them, into out. Returns how
+ * many. */
 #define WEFT__IO_IOV 8
-int weft__iov_rest(const struct iovec *iov, size_t cnt, size_t skip, struct iovec out[WEFT__IO_IOV]);
+int weft__iov_rest(const struct iovec *iov, size_t cnt, size_t skip,
+		   struct iovec out[WEFT__IO_IOV]);
 /* Bytes in all. */
 size_t weft__iov_total(const struct iovec *iov, size_t cnt);
 

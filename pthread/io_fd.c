@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * Descriptor numbers: what kind each is, and the calls that make and close them.
  *
- * Model:     one word per number: kind, and a count of forgettings, so that a kind that was asked for before a close is not
- *            stored after it. The wrappers below forget; what libc opens inside (fopen) gets a number that was
- *            forgotten when its last owner was closed, stdio's closing included.
- * Context:   forgetting happens in programs without threads too, where no word was ever written: then it costs a load.
+ * Model:     one word per number: kind, and a count of forgettings, so that a kind that was asked
+ *            for before a close is not stored after it. The wrappers below forget; what libc opens
+ *            inside (fopen) gets a number that was forgotten when its last owner was closed,
+ *            stdio's closing included.
+ * Context:   forgetting happens in programs without threads too, where no word was ever written:
+ *            then it costs a load.
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
@@ -48,15 +50,16 @@ static _Atomic uint32_t *word_of(int fd, bool create)
 			return NULL;
 		chunk = (_Atomic uint32_t *)mem;
 		/* [FDKIND-1] acq_rel; pairs with acquire above */
-		if (!atomic_compare_exchange_strong_explicit(&top[i], &old, chunk, memory_order_acq_rel,
-							     memory_order_acquire)) {
+		if (!atomic_compare_exchange_strong_explicit(
+			&top[i], &old, chunk, memory_order_acq_rel, memory_order_acquire)) {
 			weft__sys(SYS_munmap, mem, CHUNK * sizeof *chunk);
 			chunk = old;
 		}
-		/* relaxed: close_range of a number that is just being asked for is the program's race */
+		/* relaxed: close_range of a number that is just being asked for is the program's
+		 * race */
 		n = atomic_load_explicit(&used, memory_order_relaxed);
-		while (n <= i && !atomic_compare_exchange_weak_explicit(&used, &n, i + 1, memory_order_relaxed,
-									memory_order_relaxed))
+		while (n <= i && !atomic_compare_exchange_weak_explicit(
+				     &used, &n, i + 1, memory_order_relaxed, memory_order_relaxed))
 			;
 	}
 	return &chunk[(unsigned)fd % CHUNK];
@@ -73,7 +76,9 @@ static int ask(int fd)
 		r = weft__sys(SYS_fcntl, fd, F_GETFL);
 		return r > 0 && (r & O_DIRECT) ? WEFT__FD_DIRECT : WEFT__FD_FILE;
 	}
-	return S_ISSOCK(st.st_mode) ? WEFT__FD_SOCKET : S_ISFIFO(st.st_mode) ? WEFT__FD_PIPE : WEFT__FD_OTHER;
+	return S_ISSOCK(st.st_mode) ? WEFT__FD_SOCKET :
+	       S_ISFIFO(st.st_mode) ? WEFT__FD_PIPE :
+				      WEFT__FD_OTHER;
 }
 
 int weft__fd_kind(int fd)
@@ -93,8 +98,8 @@ int weft__fd_kind(int fd)
 	}
 	kind = ask(fd);
 	if (word && kind > 0)
-		atomic_compare_exchange_strong_explicit(word, &seen, seen | (uint32_t)kind, memory_order_relaxed,
-							memory_order_relaxed);
+		atomic_compare_exchange_strong_explicit(word, &seen, seen | (uint32_t)kind,
+							memory_order_relaxed, memory_order_relaxed);
 	return kind;
 }
 
@@ -112,8 +117,9 @@ void weft__fd_no_nowait(int fd)
 		return;
 	seen = atomic_load_explicit(word, memory_order_relaxed);
 	if (seen & KIND)
-		atomic_compare_exchange_strong_explicit(word, &seen, (seen & ~KIND) | WEFT__FD_POLL,
-							memory_order_relaxed, memory_order_relaxed);
+		atomic_compare_exchange_strong_explicit(word, &seen, (seen & ~KIND) |
+			((seen & KIND) == WEFT__FD_FILE ? WEFT__FD_SLOW : WEFT__FD_POLL),
+			memory_order_relaxed, memory_order_relaxed);
 }
 
 void weft__fd_forget(int fd)
@@ -124,8 +130,8 @@ void weft__fd_forget(int fd)
 	if (word == NULL)
 		return;
 	seen = atomic_load_explicit(word, memory_order_relaxed);
-	while (!atomic_compare_exchange_weak_explicit(word, &seen, (seen & ~KIND) + AGE, memory_order_relaxed,
-						      memory_order_relaxed))
+	while (!atomic_compare_exchange_weak_explicit(word, &seen, (seen & ~KIND) + AGE,
+						      memory_order_relaxed, memory_order_relaxed))
 		;
 }
 
@@ -348,9 +354,12 @@ WEFT__ALIAS(creat64, creat);
 		return body;					\
 	}
 FORTIFIED(__open_2, (const char *path, int flags), (path, flags), do_open(AT_FDCWD, path, flags, 0))
-FORTIFIED(__open64_2, (const char *path, int flags), (path, flags), do_open(AT_FDCWD, path, flags, 0))
-FORTIFIED(__openat_2, (int dir, const char *path, int flags), (dir, path, flags), do_open(dir, path, flags, 0))
-FORTIFIED(__openat64_2, (int dir, const char *path, int flags), (dir, path, flags), do_open(dir, path, flags, 0))
+FORTIFIED(__open64_2, (const char *path, int flags), (path, flags),
+	  do_open(AT_FDCWD, path, flags, 0))
+FORTIFIED(__openat_2, (int dir, const char *path, int flags), (dir, path, flags),
+	  do_open(dir, path, flags, 0))
+FORTIFIED(__openat64_2, (int dir, const char *path, int flags), (dir, path, flags),
+	  do_open(dir, path, flags, 0))
 
 /* The others never wait: libc's, and the number is new. */
 #define MAKES_FD(name, params, args)				\
@@ -381,5 +390,6 @@ MAKES_FD(epoll_create, (int size), (size))
 MAKES_FD(epoll_create1, (int flags), (flags))
 MAKES_PAIR(pipe, (int fds[2]), (fds))
 MAKES_PAIR(pipe2, (int fds[2], int flags), (fds, flags))
-MAKES_PAIR(socketpair, (int domain, int type, int protocol, int fds[2]), (domain, type, protocol, fds))
+MAKES_PAIR(socketpair, (int domain, int type, int protocol, int fds[2]),
+	   (domain, type, protocol, fds))
 WEFT__ALIAS(__pipe, pipe);

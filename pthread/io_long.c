@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Calls that cannot be polled for: locks of files, children, System V queues, synchronisation of files, copying inside
- * the kernel. They are made between marks; where the kernel can say beforehand that the call will wait, the VP
- * is handed on at once.
+ * Calls that cannot be polled for: locks of files, children, System V queues, synchronisation of
+ *                                  files, copying inside
+ * the kernel. They are made between marks; where the kernel can say beforehand that the call will
+ * wait, the VP is handed on at once.
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
@@ -39,7 +40,8 @@ WEFT__EXPORT int flock(int fd, int op)
 
 static long lock_wait(struct weft__fiber *self, int fd, int cmd, const void *lock)
 {
-	long r = WEFT__MARKED(self, weft__sys(SYS_fcntl, fd, cmd == F_SETLKW ? F_SETLK : F_OFD_SETLK, lock));
+	long r = WEFT__MARKED(
+	    self, weft__sys(SYS_fcntl, fd, cmd == F_SETLKW ? F_SETLK : F_OFD_SETLK, lock));
 
 	if (r == -EAGAIN || r == -EACCES)
 		r = WEFT__MARKED_LONG(self, weft__sys(SYS_fcntl, fd, cmd, lock));
@@ -87,7 +89,8 @@ WEFT__EXPORT int lockf(int fd, int op, off_t len)
 	struct weft__fiber *self = op == F_LOCK ? weft__io_self() : NULL;
 	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_CUR, .l_len = len };
 
-	return self ? (int)weft__io_ret(lock_wait(self, fd, F_SETLKW, &fl)) : weft__real(lockf)(fd, op, len);
+	return self ? (int)weft__io_ret(lock_wait(self, fd, F_SETLKW, &fl)) :
+		      weft__real(lockf)(fd, op, len);
 }
 WEFT__ALIAS(lockf64, lockf);
 
@@ -96,7 +99,8 @@ WEFT__ALIAS(lockf64, lockf);
 WEFT__REAL(wait4);
 WEFT__REAL(waitid);
 
-static long do_wait(struct weft__fiber *self, pid_t pid, int *status, int options, struct rusage *ru)
+static long do_wait(struct weft__fiber *self, pid_t pid, int *status, int options,
+		    struct rusage *ru)
 {
 	long r = weft__sys(SYS_wait4, pid, status, options | WNOHANG, ru);
 
@@ -145,7 +149,8 @@ WEFT__EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 	return (int)weft__io_ret(r);
 }
 
-/* --- System V semaphores: what never restarts after a handler, restarts here after one of ours --- */
+/* --- System V semaphores: what never restarts after a handler, restarts here after one of ours
+ * --- */
 
 WEFT__REAL(semop);
 WEFT__REAL(semtimedop);
@@ -154,7 +159,8 @@ WEFT__EXPORT int semop(int id, struct sembuf *ops, size_t n)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? (int)weft__io_ret(WEFT__MARKED(self, weft__sys(SYS_semtimedop, id, ops, n, NULL))) :
+	return self ? (int)weft__io_ret(
+			  WEFT__MARKED(self, weft__sys(SYS_semtimedop, id, ops, n, NULL))) :
 		      weft__real(semop)(id, ops, n);
 }
 
@@ -168,7 +174,8 @@ WEFT__EXPORT int semtimedop(int id, struct sembuf *ops, size_t n, const struct t
 	if (!self)
 		return weft__real(semtimedop)(id, ops, n, timeout);
 	if (!timeout || timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)
-		return (int)weft__io_ret(WEFT__MARKED(self, weft__sys(SYS_semtimedop, id, ops, n, timeout)));
+		return (int)weft__io_ret(
+		    WEFT__MARKED(self, weft__sys(SYS_semtimedop, id, ops, n, timeout)));
 	deadline = weft__io_deadline(timeout);
 	return (int)weft__io_ret(WEFT__MARKED(self, ({
 		left = first ? *timeout : weft__io_left(deadline);
@@ -192,29 +199,33 @@ MARKED_CALL(int, fsync, (int fd), (fd), SYS_fsync, fd)
 MARKED_CALL(int, fdatasync, (int fd), (fd), SYS_fdatasync, fd)
 MARKED_CALL(int, syncfs, (int fd), (fd), SYS_syncfs, fd)
 MARKED_CALL(int, msync, (void *p, size_t n, int flags), (p, n, flags), SYS_msync, p, n, flags)
-MARKED_CALL(int, sync_file_range, (int fd, off64_t at, off64_t n, unsigned flags), (fd, at, n, flags),
-	    SYS_sync_file_range, fd, at, n, flags)
-MARKED_CALL(ssize_t, splice, (int in, off64_t *inp, int out, off64_t *outp, size_t n, unsigned flags),
+MARKED_CALL(int, sync_file_range, (int fd, off64_t at, off64_t n, unsigned flags),
+	    (fd, at, n, flags), SYS_sync_file_range, fd, at, n, flags)
+MARKED_CALL(ssize_t, splice,
+	    (int in, off64_t *inp, int out, off64_t *outp, size_t n, unsigned flags),
 	    (in, inp, out, outp, n, flags), SYS_splice, in, inp, out, outp, n, flags)
 MARKED_CALL(ssize_t, tee, (int in, int out, size_t n, unsigned flags), (in, out, n, flags),
 	    SYS_tee, in, out, n, flags)
-MARKED_CALL(ssize_t, vmsplice, (int fd, const struct iovec *iov, size_t n, unsigned flags), (fd, iov, n, flags),
-	    SYS_vmsplice, fd, iov, n, flags)
+MARKED_CALL(ssize_t, vmsplice, (int fd, const struct iovec *iov, size_t n, unsigned flags),
+	    (fd, iov, n, flags), SYS_vmsplice, fd, iov, n, flags)
 MARKED_CALL(ssize_t, sendfile, (int out, int in, off_t *at, size_t n), (out, in, at, n),
 	    SYS_sendfile, out, in, at, n)
 WEFT__ALIAS(sendfile64, sendfile);
-MARKED_CALL(ssize_t, copy_file_range, (int in, off64_t *inp, int out, off64_t *outp, size_t n, unsigned flags),
+MARKED_CALL(ssize_t, copy_file_range,
+	    (int in, off64_t *inp, int out, off64_t *outp, size_t n, unsigned flags),
 	    (in, inp, out, outp, n, flags), SYS_copy_file_range, in, inp, out, outp, n, flags)
 MARKED_CALL(ssize_t, getrandom, (void *buf, size_t n, unsigned flags), (buf, n, flags),
 	    SYS_getrandom, buf, n, flags)
-MARKED_CALL(ssize_t, msgrcv, (int id, void *msg, size_t n, long type, int flags), (id, msg, n, type, flags),
-	    SYS_msgrcv, id, msg, n, type, flags)
+MARKED_CALL(ssize_t, msgrcv, (int id, void *msg, size_t n, long type, int flags),
+	    (id, msg, n, type, flags), SYS_msgrcv, id, msg, n, type, flags)
 MARKED_CALL(int, msgsnd, (int id, const void *msg, size_t n, int flags), (id, msg, n, flags),
 	    SYS_msgsnd, id, msg, n, flags)
-MARKED_CALL(ssize_t, mq_timedreceive, (mqd_t q, char *restrict msg, size_t n, unsigned *restrict prio,
-				       const struct timespec *restrict abs), (q, msg, n, prio, abs),
-	    SYS_mq_timedreceive, q, msg, n, prio, abs)
-MARKED_CALL(int, mq_timedsend, (mqd_t q, const char *msg, size_t n, unsigned prio, const struct timespec *abs),
+MARKED_CALL(ssize_t, mq_timedreceive,
+	    (mqd_t q, char *restrict msg, size_t n, unsigned *restrict prio,
+	     const struct timespec *restrict abs),
+	    (q, msg, n, prio, abs), SYS_mq_timedreceive, q, msg, n, prio, abs)
+MARKED_CALL(int, mq_timedsend,
+	    (mqd_t q, const char *msg, size_t n, unsigned prio, const struct timespec *abs),
 	    (q, msg, n, prio, abs), SYS_mq_timedsend, q, msg, n, prio, abs)
 MARKED_CALL(int, tcdrain, (int fd), (fd), SYS_ioctl, fd, TCSBRK, 1)
 
@@ -234,6 +245,7 @@ WEFT__EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	return self ? (int)weft__io_ret(WEFT__MARKED(self, weft__sys(SYS_ioctl, fd, request, arg))) :
-		      weft__real(ioctl)(fd, request, arg);
+	return self ?
+		   (int)weft__io_ret(WEFT__MARKED(self, weft__sys(SYS_ioctl, fd, request, arg))) :
+		   weft__real(ioctl)(fd, request, arg);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * Sockets: recv, send, accept, connect and their families.
  *
- * Model:     MSG_DONTWAIT makes the try; accept has no such flag, so poll is asked first; connect can be neither tried nor
- *            polled for without touching O_NONBLOCK, so it is made between marks.
+ * Model:     MSG_DONTWAIT makes the try; accept has no such flag, so poll is asked first; connect
+ *            can be neither tried nor polled for without touching O_NONBLOCK, so it is made between
+ *            marks.
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
@@ -37,7 +38,8 @@ static long transfer(struct weft__fiber *self, const struct xfer *x, struct weft
 		long r = attempt(x, MSG_DONTWAIT);
 		int v;
 
-		if (r != -EAGAIN || x->flags & (MSG_DONTWAIT | MSG_ERRQUEUE | (w->events == EPOLLIN ? MSG_OOB : 0)))
+		if (r != -EAGAIN ||
+		    x->flags & (MSG_DONTWAIT | MSG_ERRQUEUE | (w->events == EPOLLIN ? MSG_OOB : 0)))
 			return r;
 		v = weft__io_wait(self, w);
 		if (v < 0)
@@ -52,12 +54,13 @@ static bool is_stream(int fd)
 	int type = 0;
 	socklen_t len = sizeof type;
 
-	return weft__sys(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+	return weft__sys(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+	       type == SOCK_STREAM;
 }
 
 /* The first `done` of `total` bytes went; go on until all did. Returns how many did. */
-static long finish(struct weft__fiber *self, int nr, int fd, const struct iovec *iov, size_t cnt, size_t done,
-		   size_t total, int flags, struct weft__iowait *w)
+static long finish(struct weft__fiber *self, int nr, int fd, const struct iovec *iov, size_t cnt,
+		   size_t done, size_t total, int flags, struct weft__iowait *w)
 {
 	struct iovec rest[WEFT__IO_IOV];
 
@@ -76,7 +79,8 @@ static long finish(struct weft__fiber *self, int nr, int fd, const struct iovec 
 	return (long)done;
 }
 
-static long do_recv(struct weft__fiber *self, const struct xfer *x, const struct iovec *iov, size_t cnt)
+static long do_recv(struct weft__fiber *self, const struct xfer *x, const struct iovec *iov,
+		    size_t cnt)
 {
 	struct weft__iowait w = { .fd = x->fd, .events = EPOLLIN, .socket = true };
 	size_t total;
@@ -93,7 +97,8 @@ static long do_recv(struct weft__fiber *self, const struct xfer *x, const struct
 	return finish(self, SYS_recvmsg, x->fd, iov, cnt, (size_t)r, total, x->flags, &w);
 }
 
-static long do_send(struct weft__fiber *self, const struct xfer *x, const struct iovec *iov, size_t cnt)
+static long do_send(struct weft__fiber *self, const struct xfer *x, const struct iovec *iov,
+		    size_t cnt)
 {
 	struct weft__iowait w = { .fd = x->fd, .events = EPOLLOUT, .socket = true };
 	size_t total = weft__iov_total(iov, cnt);
@@ -104,7 +109,8 @@ static long do_send(struct weft__fiber *self, const struct xfer *x, const struct
 		return r;
 	if (!w.checked && weft__io_nonblock(x->fd) != 0)
 		return r;
-	return finish(self, SYS_sendmsg, x->fd, iov, cnt, (size_t)r, total, x->flags | MSG_NOSIGNAL, &w);
+	return finish(self, SYS_sendmsg, x->fd, iov, cnt, (size_t)r, total, x->flags | MSG_NOSIGNAL,
+		      &w);
 }
 
 WEFT__REAL(recvfrom);
@@ -116,7 +122,8 @@ WEFT__REAL(sendmmsg);
 WEFT__REAL(accept4);
 WEFT__REAL(connect);
 
-static ssize_t recv_any(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
+static ssize_t recv_any(int fd, void *buf, size_t n, int flags, struct sockaddr *addr,
+			socklen_t *len)
 {
 	struct weft__fiber *self = weft__io_self();
 	struct xfer x = { SYS_recvfrom, fd, buf, n, flags, addr, (long)len };
@@ -132,8 +139,8 @@ WEFT__EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
 	return recv_any(fd, buf, n, flags, NULL, NULL);
 }
 
-WEFT__EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t n, int flags, struct sockaddr *restrict addr,
-			      socklen_t *restrict len)
+WEFT__EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t n, int flags,
+			      struct sockaddr *restrict addr, socklen_t *restrict len)
 {
 	return recv_any(fd, buf, n, flags, addr, len);
 }
@@ -148,10 +155,10 @@ WEFT__EXPORT ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int fl
 	return recv_any(fd, buf, n, flags, NULL, NULL);
 }
 
-WEFT__EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *addr,
-				    socklen_t *len);
-WEFT__EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *addr,
-				    socklen_t *len)
+WEFT__EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags,
+				    struct sockaddr *addr, socklen_t *len);
+WEFT__EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags,
+				    struct sockaddr *addr, socklen_t *len)
 {
 	if (n > size)
 		__chk_fail();
@@ -169,7 +176,8 @@ WEFT__EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 	return weft__io_ret(do_recv(self, &x, m->msg_iov, m->msg_iovlen));
 }
 
-static ssize_t send_any(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
+static ssize_t send_any(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr,
+			socklen_t len)
 {
 	struct weft__fiber *self = weft__io_self();
 	struct xfer x = { SYS_sendto, fd, (void *)buf, n, flags, addr, (long)len };
@@ -186,7 +194,8 @@ WEFT__EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 }
 WEFT__ALIAS(__send, send);
 
-WEFT__EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
+WEFT__EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags,
+			    const struct sockaddr *addr, socklen_t len)
 {
 	return send_any(fd, buf, n, flags, addr, len);
 }
@@ -203,7 +212,8 @@ WEFT__EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 
 /* --- several messages --- */
 
-WEFT__EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags, struct timespec *timeout)
+WEFT__EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags,
+			  struct timespec *timeout)
 {
 	struct weft__fiber *self = weft__io_self();
 	struct weft__iowait w = { .fd = fd, .events = EPOLLIN, .socket = true };
@@ -212,7 +222,8 @@ WEFT__EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags, st
 	long r;
 
 	if (!self || flags & (MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB) ||
-	    (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)))
+	    (timeout &&
+	     (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)))
 		return weft__real(recvmmsg)(fd, vec, n, flags, timeout);
 	limit = weft__io_deadline(timeout);
 	if (timeout)
@@ -222,15 +233,16 @@ WEFT__EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags, st
 		if (r > 0) {
 			done += (unsigned)r;
 			w.futile = w.stuck = 0;
-			if (done >= n || flags & MSG_WAITFORONE || (timeout && weft__now() >= limit))
+			if (done >= n || flags & MSG_WAITFORONE ||
+			    (timeout && weft__now() >= limit))
 				break;
 			continue;
 		}
 		if (r == -EAGAIN) {
 			r = weft__io_wait(self, &w);
 			if (r == WEFT__IO_BLOCK)
-				r = WEFT__MARKED_LONG(self, weft__sys(SYS_recvmmsg, fd, vec + done, n - done,
-								      flags, timeout));
+				r = WEFT__MARKED_LONG(self, weft__sys(SYS_recvmmsg, fd, vec + done,
+								      n - done, flags, timeout));
 			else if (r == WEFT__IO_RETRY)
 				continue;
 			if (r > 0)
@@ -263,9 +275,9 @@ WEFT__EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
 		if (vec[r - 1].msg_len < total && weft__io_nonblock(fd) == 0) {
 			struct weft__iowait w = { .fd = fd, .events = EPOLLOUT, .socket = true };
 
-			vec[r - 1].msg_len = (unsigned)finish(self, SYS_sendmsg, fd, m->msg_iov, m->msg_iovlen,
-							      vec[r - 1].msg_len, total,
-							      flags | MSG_NOSIGNAL, &w);
+			vec[r - 1].msg_len =
+			    (unsigned)finish(self, SYS_sendmsg, fd, m->msg_iov, m->msg_iovlen,
+					     vec[r - 1].msg_len, total, flags | MSG_NOSIGNAL, &w);
 		}
 		if (done < n && weft__io_nonblock(fd) != 0)
 			return (int)done;
@@ -286,7 +298,8 @@ WEFT__EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
 
 /* --- connections --- */
 
-static long do_accept(struct weft__fiber *self, int fd, struct sockaddr *addr, socklen_t *len, int flags)
+static long do_accept(struct weft__fiber *self, int fd, struct sockaddr *addr, socklen_t *len,
+		      int flags)
 {
 	struct weft__iowait w = { .fd = fd, .events = EPOLLIN, .socket = true };
 	int listens = 0;
@@ -296,14 +309,16 @@ static long do_accept(struct weft__fiber *self, int fd, struct sockaddr *addr, s
 		int v;
 
 		/* what does not listen has an error to tell, now */
-		if (!listens && (weft__sys(SYS_getsockopt, fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 ||
+		if (!listens && (weft__sys(SYS_getsockopt, fd, SOL_SOCKET, SO_ACCEPTCONN, &listens,
+					   &size) != 0 ||
 				 !listens))
 			break;
 		v = weft__io_wait(self, &w);
 		if (v < 0)
 			return v;
 		if (v == WEFT__IO_BLOCK)
-			return WEFT__MARKED_LONG(self, weft__sys(SYS_accept4, fd, addr, len, flags));
+			return WEFT__MARKED_LONG(self,
+						 weft__sys(SYS_accept4, fd, addr, len, flags));
 	}
 	return WEFT__MARKED(self, weft__sys(SYS_accept4, fd, addr, len, flags));
 }
@@ -344,7 +359,8 @@ WEFT__EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	if (!self)
 		return weft__real(connect)(fd, addr, len);
 	if (is_far(addr, len) && weft__io_nonblock(fd) == 0 && is_stream(fd))
-		return (int)weft__io_ret(WEFT__MARKED_LONG(self, weft__sys(SYS_connect, fd, addr, len)));
+		return (int)weft__io_ret(
+		    WEFT__MARKED_LONG(self, weft__sys(SYS_connect, fd, addr, len)));
 	return (int)weft__io_ret(WEFT__MARKED(self, weft__sys(SYS_connect, fd, addr, len)));
 }
 WEFT__ALIAS(__connect, connect);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Waiting for one descriptor, with the semantics of a blocking call: O_NONBLOCK, socket time limits, SA_RESTART.
+ * Waiting for one descriptor, with the semantics of a blocking call: O_NONBLOCK, socket time
+ * limits, SA_RESTART.
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
@@ -9,7 +10,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#define STUCK 4		/* ready, but the operation would block: so often, then let the kernel sort it out */
+#define STUCK 4		/* ready, but it would block: so often, then let the kernel sort it out */
 
 __attribute__((noinline)) long weft__io_ret(long r)
 {
@@ -38,7 +39,7 @@ long weft__poll_now(struct pollfd *fds, nfds_t n)
 {
 	long r;
 
-	do	/* a pending signal, of whomever, ends even a poll without waiting; it is taken at once */
+	do	/* a pending signal ends even a poll that does not wait; it is taken at once */
 		r = weft__sys(SYS_poll, fds, n, 0);
 	while (r == -EINTR);
 	return r;
@@ -55,8 +56,9 @@ static int check(struct weft__iowait *w)
 		return r < 0 ? r : -EAGAIN;
 	w->checked = true;
 	w->deadline = WEFT__NEVER;
-	if (w->socket && weft__sys(SYS_getsockopt, w->fd, SOL_SOCKET,
-				   w->events & EPOLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO, &tv, &len) == 0 &&
+	if (w->socket &&
+	    weft__sys(SYS_getsockopt, w->fd, SOL_SOCKET,
+		      w->events & EPOLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO, &tv, &len) == 0 &&
 	    (tv.tv_sec || tv.tv_usec)) {
 		struct timespec ts = { tv.tv_sec, tv.tv_usec * 1000 };
 
@@ -81,8 +83,9 @@ int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
 			return r;
 	}
 	if (w->futile > 1) {
-		/* Either another fiber was faster, or epoll and the operation differ: an error queue that nobody
-		 * reads makes EPOLLERR permanent; a datagram socket is writable while its peer's queue is full. */
+		/* Either another fiber was faster, or epoll and the operation differ: an error
+		 * queue that nobody reads makes EPOLLERR permanent; a datagram socket is writable
+		 * while its peer's queue is full. */
 		r = weft__io_ready(w->fd, (int)w->events);
 		if (r && (!(r & (int)w->events) || ++w->stuck > STUCK))
 			return WEFT__IO_BLOCK;
@@ -97,7 +100,8 @@ int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
 		return -EAGAIN;
 	case -EINTR:
 		/* socket(7): with a time limit a call is never restarted */
-		return !w->timed && norestart == weft__handlers_norestart(self) ? WEFT__IO_RETRY : -EINTR;
+		return !w->timed && norestart == weft__handlers_norestart(self) ? WEFT__IO_RETRY :
+										  -EINTR;
 	case -EPERM:
 	case -ENOSYS:
 		return WEFT__IO_BLOCK;

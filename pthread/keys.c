@@ -72,7 +72,8 @@ static void *chunk_get(struct weft__fiber *self)
 	weft__preempt_disable(self);
 	weft__lock(&pool.lock, WEFT__RANK_POOL);
 	if (!pool.free) {
-		/* by the kernel's number: the libc function may be the program's, or one of our wrappers */
+		/* by the kernel's number: the libc function may be the program's, or one of our
+		 * wrappers */
 		long at = weft__arch_syscall(__NR_mmap, 0, POOL_GROW, PROT_READ | PROT_WRITE,
 					     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -157,7 +158,8 @@ static bool run_destructors(struct table *t)
 			if (!data)
 				continue;
 			v->data = NULL;
-			/* relaxed, both: who stored the value got the key from its creator, and that ordered them */
+			/* relaxed, both: who stored the value got the key from its creator, and
+			 * that ordered them */
 			if (atomic_load_explicit(&k->seq, memory_order_relaxed) != v->seq)
 				continue;
 			fn = atomic_load_explicit(&k->destructor, memory_order_relaxed);

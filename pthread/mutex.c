@@ -28,8 +28,8 @@ enum { FREE, HELD, CONTENDED };
 
 /* How long to hope that an owner on another VP lets go: looks at the word, each after twice as many
  * pauses as the one before, since an owner that takes the mutex again and again is fastest while
- * nobody looks. About 2 µs, two switches and a wake. */
-enum { SPIN_LOOKS = 7 };
+ * nobody looks. About 2 µs, the price of a wake and two switches across VPs; fewer behind others. */
+enum { SPIN_LOOKS = 7, SPIN_BEHIND = 4 };
 
 static inline bool take(struct weft__mutex *m)
 {
@@ -43,18 +43,21 @@ static inline bool take(struct weft__mutex *m)
 		return true;
 	}
 	/* [PTM-1] acquire; pairs with release in mutex.c:release */
-	return atomic_compare_exchange_strong_explicit(&m->lock, &expect, HELD, memory_order_acquire,
-						       memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(&m->lock, &expect, HELD,
+						       memory_order_acquire, memory_order_relaxed);
 }
 
 static inline void release(struct weft__mutex *m, struct weft__fiber *self)
 {
+	uint32_t word = HELD;
+
 	weft__mutex_hold(m, 0);
 	/* relaxed: nobody else is there */
 	if (weft__unlikely(__libc_single_threaded))
 		atomic_store_explicit(&m->lock, FREE, memory_order_relaxed);
-	/* [PTM-1] release; pairs with acquire in mutex.c:take and lock_wait */
-	else if (weft__unlikely(atomic_exchange_explicit(&m->lock, FREE, memory_order_release) == CONTENDED))
+	else	/* [PTM-1] release; pairs with acquire in mutex.c:take, spin and lock_wait */
+		word = atomic_exchange_explicit(&m->lock, FREE, memory_order_release);
+	if (weft__unlikely(word == CONTENDED))
 		weft__futex_wake((const uint32_t *)&m->lock, 1, WEFT__FUTEX_ALL);
 	weft__locks_drop(self);
 }
@@ -71,6 +74,8 @@ static bool spin(struct weft__mutex *m, uint32_t as)
 			weft__arch_pause();
 		/* relaxed: the exchange decides */
 		word = atomic_load_explicit(&m->lock, memory_order_relaxed);
+		if (word == CONTENDED && look >= SPIN_BEHIND)
+			return false;		/* others gave up already, and sleep */
 		/* [PTM-1] acquire; pairs with release in mutex.c:release */
 		if (word == FREE && atomic_compare_exchange_strong_explicit(&m->lock, &word, as,
 				memory_order_acquire, memory_order_relaxed))
@@ -99,7 +104,8 @@ static __attribute__((noinline)) int lock_wait(struct weft__mutex *m, struct wef
 		if (weft__futex_wait((const uint32_t *)&m->lock, CONTENDED, WEFT__FUTEX_ALL,
 				     deadline) == -ETIMEDOUT) {
 			self->locks_held--;
-			return ETIMEDOUT;	/* the word stays CONTENDED: a wake that we may have had is not lost */
+			/* the word stays CONTENDED: a wake that we may have had is not lost */
+			return ETIMEDOUT;
 		}
 		if (spin(m, CONTENDED))
 			break;
@@ -233,9 +239,11 @@ WEFT__EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
 
 /* For the library itself: not interposable again by the program. */
 extern __typeof__(pthread_mutex_lock) weft__ptm_lock
-	__attribute__((alias("pthread_mutex_lock"), copy(pthread_mutex_lock), visibility("hidden")));
+	__attribute__((alias("pthread_mutex_lock"), copy(pthread_mutex_lock),
+		       visibility("hidden")));
 extern __typeof__(pthread_mutex_unlock) weft__ptm_unlock
-	__attribute__((alias("pthread_mutex_unlock"), copy(pthread_mutex_unlock), visibility("hidden")));
+	__attribute__((alias("pthread_mutex_unlock"), copy(pthread_mutex_unlock),
+		       visibility("hidden")));
 
 /* Old names that glibc still exports. */
 WEFT__ALIAS(__pthread_mutex_lock, pthread_mutex_lock);

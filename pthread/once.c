@@ -41,7 +41,8 @@ static __attribute__((noinline)) void once_slow(_Atomic uint32_t *word, void (*r
 	uint32_t gen = weft__waitlist_gen << GEN_SHIFT, state = NEW;
 
 	for (;;) {
-		/* [ONCE-1] acquire: an earlier try may have been abandoned; pairs with release in once.c:leave */
+		/* [ONCE-1] acquire: an earlier try may have been abandoned; pairs with release in
+		 * once.c:leave */
 		if (atomic_compare_exchange_strong_explicit(word, &state, gen | RUNNING,
 				memory_order_acquire, memory_order_acquire)) {
 			run(word, routine);
@@ -58,7 +59,8 @@ static __attribute__((noinline)) void once_slow(_Atomic uint32_t *word, void (*r
 			state = NEW;
 			continue;
 		}
-		weft__futex_wait((const uint32_t *)word, gen | WAITED, WEFT__FUTEX_ALL, WEFT__NEVER);
+		weft__futex_wait((const uint32_t *)word, gen | WAITED, WEFT__FUTEX_ALL,
+				 WEFT__NEVER);
 		state = NEW;
 	}
 }

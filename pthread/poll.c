@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * poll, select, epoll_wait and their families.
  *
- * Model:     ask the kernel with a time limit of zero; if nothing is ready, park until the netpoller saw something, and ask
- *            again. The kernel fills the results. An epoll instance of the program's is itself watched for EPOLLIN.
- * Signals:   a mask argument is the fiber's mask during the wait. A handler that ran since it was set means EINTR, unless
- *            something is ready, as in the kernel.
+ * Model:     ask the kernel with a time limit of zero; if nothing is ready, park until the
+ *            netpoller saw something, and ask again. The kernel fills the results. An epoll
+ *            instance of the program's is itself watched for EPOLLIN.
+ * Signals:   a mask argument is the fiber's mask during the wait. A handler that ran since it was
+ *            set means EINTR, unless something is ready, as in the kernel.
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
@@ -34,7 +35,8 @@ static bool valid(const struct timespec *ts)
 	return !ts || (ts->tv_sec >= 0 && ts->tv_nsec >= 0 && ts->tv_nsec <= 999999999);
 }
 
-static void wait_begin(struct wait *w, struct weft__fiber *self, uint64_t deadline, const sigset_t *mask)
+static void wait_begin(struct wait *w, struct weft__fiber *self, uint64_t deadline,
+		       const sigset_t *mask)
 {
 	w->self = self;
 	w->deadline = deadline;
@@ -93,8 +95,8 @@ static long poll_until(struct wait *w, struct pollfd *fds, nfds_t n)
 		}
 		v = weft__netpoll_wait_many(fds, n, w->deadline);
 		if (v == -EPERM || v == -ENOSYS)
-			return WEFT__MARKED_LONG(w->self, weft__sys(SYS_ppoll, fds, n, left(w, &ts), NULL,
-								    KERNEL_SIGSET));
+			return WEFT__MARKED_LONG(w->self, weft__sys(SYS_ppoll, fds, n, left(w, &ts),
+								    NULL, KERNEL_SIGSET));
 	}
 }
 
@@ -115,7 +117,8 @@ WEFT__EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 }
 WEFT__ALIAS(__poll, poll);
 
-WEFT__EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+WEFT__EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+		       const sigset_t *mask)
 {
 	struct weft__fiber *self = weft__io_self();
 	struct wait w;
@@ -141,10 +144,10 @@ WEFT__EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t si
 	return poll(fds, n, timeout);
 }
 
-WEFT__EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
-			     size_t size);
-WEFT__EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
-			     size_t size)
+WEFT__EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+			     const sigset_t *mask, size_t size);
+WEFT__EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+			     const sigset_t *mask, size_t size)
 {
 	if (size / sizeof *fds < n)
 		__chk_fail();
@@ -178,7 +181,8 @@ static long try_select(struct sets *s)
 			if (s->user[i])
 				memcpy(&s->copy[i], s->user[i], s->bytes);
 		r = weft__sys(SYS_pselect6, s->n, s->user[0] ? &s->copy[0] : NULL,
-			      s->user[1] ? &s->copy[1] : NULL, s->user[2] ? &s->copy[2] : NULL, &zero, NULL);
+			      s->user[1] ? &s->copy[1] : NULL, s->user[2] ? &s->copy[2] : NULL,
+			      &zero, NULL);
 	} while (r == -EINTR);
 	for (int i = 0; r > 0 && i < 3; i++)
 		if (s->user[i])
@@ -235,7 +239,8 @@ static long wait_in_select(struct wait *w, struct sets *s, struct pollfd *p, int
 			weft__sleep_until(w->deadline);
 			continue;
 		}
-		/* poll reports a hang-up even where select does not ask: then only the kernel can wait */
+		/* poll reports a hang-up even where select does not ask: then only the kernel can
+		 * wait */
 		if (woken && weft__poll_now(p, (nfds_t)np) > 0)
 			return block_in_select(w, s->n, s->user[0], s->user[1], s->user[2]);
 		v = weft__netpoll_wait_many(p, (nfds_t)np, w->deadline);
@@ -352,13 +357,14 @@ static long epoll_until(struct wait *w, int ep, struct epoll_event *ev, int max)
 		if (v == -EBADF)
 			return v;
 		if (v == -EPERM || v == -ENOSYS)	/* nested too deeply for one more */
-			return WEFT__MARKED_LONG(w->self, weft__sys(SYS_epoll_pwait2, ep, ev, max, left(w, &ts),
-								    NULL, KERNEL_SIGSET));
+			return WEFT__MARKED_LONG(w->self,
+						 weft__sys(SYS_epoll_pwait2, ep, ev, max,
+							   left(w, &ts), NULL, KERNEL_SIGSET));
 	}
 }
 
-static int do_epoll(struct weft__fiber *self, int ep, struct epoll_event *ev, int max, uint64_t deadline,
-		    const sigset_t *mask)
+static int do_epoll(struct weft__fiber *self, int ep, struct epoll_event *ev, int max,
+		    uint64_t deadline, const sigset_t *mask)
 {
 	struct wait w;
 	long r;
@@ -384,7 +390,8 @@ WEFT__EXPORT int epoll_wait(int ep, struct epoll_event *ev, int max, int timeout
 	return do_epoll(self, ep, ev, max, deadline_ms(timeout), NULL);
 }
 
-WEFT__EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int max, int timeout, const sigset_t *mask)
+WEFT__EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int max, int timeout,
+			     const sigset_t *mask)
 {
 	struct weft__fiber *self = weft__io_self();
 
@@ -393,8 +400,8 @@ WEFT__EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int max, int timeou
 	return do_epoll(self, ep, ev, max, deadline_ms(timeout), mask);
 }
 
-WEFT__EXPORT int epoll_pwait2(int ep, struct epoll_event *ev, int max, const struct timespec *timeout,
-			      const sigset_t *mask)
+WEFT__EXPORT int epoll_pwait2(int ep, struct epoll_event *ev, int max,
+			      const struct timespec *timeout, const sigset_t *mask)
 {
 	struct weft__fiber *self = weft__io_self();
 

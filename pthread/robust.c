@@ -78,9 +78,8 @@ static int wait(struct weft__mutex *m, uint32_t word, clockid_t clock, const str
 			return EINVAL;
 		deadline = weft__deadline(clock, ts);
 	}
-	if (weft__futex_wait((const uint32_t *)&m->lock, word, WEFT__FUTEX_ALL, deadline) == -ETIMEDOUT)
-		return ETIMEDOUT;
-	return 0;
+	return weft__futex_wait((const uint32_t *)&m->lock, word, WEFT__FUTEX_ALL,
+				deadline) == -ETIMEDOUT ? ETIMEDOUT : 0;
 }
 
 /* --- robust --- */
@@ -246,7 +245,8 @@ static int lock_ceiling(struct weft__mutex *m, bool try, clockid_t clock, const 
 
 		if ((word & ~CEILING) == FREE) {
 			/* [PTM-2] acquire; pairs with release in robust.c:unlock_ceiling */
-			if (!atomic_compare_exchange_strong_explicit(&m->lock, &word, ceiling | take,
+			if (!atomic_compare_exchange_strong_explicit(&m->lock, &word,
+					ceiling | take,
 					memory_order_acquire, memory_order_relaxed))
 				continue;
 			break;
@@ -273,7 +273,7 @@ static int lock_ceiling(struct weft__mutex *m, bool try, clockid_t clock, const 
 static int unlock_ceiling(struct weft__mutex *m)
 {
 	struct weft__fiber *self = weft__self();
-	uint32_t type = m->kind & WEFT__MTX_TYPE;
+	uint32_t type = m->kind & WEFT__MTX_TYPE, word;
 
 	if (type != 0 && type != WEFT__MTX_ADAPTIVE && weft__mutex_owner(m) != self->tid)
 		return EPERM;
@@ -281,7 +281,8 @@ static int unlock_ceiling(struct weft__mutex *m)
 		return 0;
 	weft__mutex_hold(m, 0);
 	/* [PTM-2] release; pairs with acquire in robust.c:lock_ceiling */
-	if ((atomic_fetch_and_explicit(&m->lock, CEILING, memory_order_release) & ~CEILING) == CONTENDED)
+	word = atomic_fetch_and_explicit(&m->lock, CEILING, memory_order_release);
+	if ((word & ~CEILING) == CONTENDED)
 		weft__futex_wake((const uint32_t *)&m->lock, 1, WEFT__FUTEX_ALL);
 	weft__locks_drop(self);
 	return 0;

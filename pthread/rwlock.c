@@ -37,7 +37,8 @@ enum { READER_BIT = 1, WRITER_BIT = 2 };	/* futex bitsets */
 struct rwlock {
 	_Atomic uint32_t state;
 	uint32_t unused[5];
-	_Atomic uint32_t writer;	/* tid of the writer; written by it, others compare it with themselves */
+	/* tid of the writer; written by it, others compare it with themselves */
+	_Atomic uint32_t writer;
 	uint32_t shared;		/* constant */
 	uint64_t unused2[2];
 	uint32_t kind;			/* constant */
@@ -45,9 +46,12 @@ struct rwlock {
 } __attribute__((may_alias));
 
 _Static_assert(sizeof(struct rwlock) == sizeof(pthread_rwlock_t), "layout");
-_Static_assert(offsetof(struct rwlock, writer) == offsetof(pthread_rwlock_t, __data.__cur_writer), "layout");
-_Static_assert(offsetof(struct rwlock, shared) == offsetof(pthread_rwlock_t, __data.__shared), "layout");
-_Static_assert(offsetof(struct rwlock, kind) == offsetof(pthread_rwlock_t, __data.__flags), "layout");
+_Static_assert(offsetof(struct rwlock, writer) ==
+	       offsetof(pthread_rwlock_t, __data.__cur_writer), "layout");
+_Static_assert(offsetof(struct rwlock, shared) ==
+	       offsetof(pthread_rwlock_t, __data.__shared), "layout");
+_Static_assert(offsetof(struct rwlock, kind) ==
+	       offsetof(pthread_rwlock_t, __data.__flags), "layout");
 
 static inline uint32_t load(struct rwlock *rw)
 {
@@ -174,7 +178,8 @@ static __attribute__((noinline)) int wait_write(struct rwlock *rw, struct weft__
 			break;
 		also = WRITERS_WAIT;
 	}
-	/* We may have been the writer that readers wait for; let everybody look again. Rare enough for a herd. */
+	/* We may have been the writer that readers wait for; let everybody look again. Rare enough
+	 * for a herd. */
 	s = load(rw);
 	if (rw->kind == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) {
 		while (!mark(rw, &s, s & ~WAITING))
@@ -193,13 +198,15 @@ static inline uint32_t choose(uint32_t s, uint32_t kind)
 }
 
 /* `who` is cleared from the state already; `s` is what was left. */
-static __attribute__((noinline)) void wake_next(struct rwlock *rw, uint32_t who, uint32_t s, uint32_t kind)
+static __attribute__((noinline)) void wake_next(struct rwlock *rw, uint32_t who, uint32_t s,
+						uint32_t kind)
 {
 	for (;;) {
 		if (wake(rw, who == READERS_WAIT ? INT_MAX : 1,
 			 who == READERS_WAIT ? READER_BIT : WRITER_BIT) > 0 || !(s & WAITING))
 			return;
-		/* They had timed out: the other kind then. If somebody takes the lock, it is its business. */
+		/* They had timed out: the other kind then. If somebody takes the lock, it is its
+		 * business. */
 		s = load(rw);
 		do {
 			if (!(s & WAITING) || (s & (WRITER | COUNT)))

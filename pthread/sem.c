@@ -63,10 +63,12 @@ static __attribute__((noinline)) int wait(struct sem *s, clockid_t clock, const 
 			return EINVAL;
 		deadline = weft__deadline(clock, ts);
 	}
-	/* relaxed: the futex's lock orders it before our sleep, and a post reads it with its exchange */
+	/* relaxed: the futex's lock orders it before our sleep, and a post reads it with its
+	 * exchange */
 	atomic_fetch_add_explicit(&s->data, ONE_WAITER, memory_order_relaxed);
 	while (!take(s, ONE_WAITER + 1)) {
-		/* as signal(7) has it: after a handler with SA_RESTART the wait goes on, unless it has a limit */
+		/* as signal(7) has it: after a handler with SA_RESTART the wait goes on, unless it
+		 * has a limit */
 		if (err == -ETIMEDOUT ||
 		    (err == -EINTR && (ts || norestart != weft__handlers_norestart(self)))) {
 			atomic_fetch_sub_explicit(&s->data, ONE_WAITER, memory_order_relaxed);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * Sleeping and yielding.
  *
- * Model:     a sleep on a clock that runs is a parked fiber with a deadline on CLOCK_MONOTONIC. A sleep until a time of a
- *            clock that can be set looks at that clock again before it returns.
+ * Model:     a sleep on a clock that runs is a parked fiber with a deadline on CLOCK_MONOTONIC. A
+ *            sleep until a time of a clock that can be set looks at that clock again before it
+ *            returns.
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
@@ -102,30 +103,36 @@ WEFT__EXPORT int nanosleep(const struct timespec *rel, struct timespec *rem)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? (int)weft__io_ret(sleep_for(self, rel, rem)) : weft__real(nanosleep)(rel, rem);
+	return self ? (int)weft__io_ret(sleep_for(self, rel, rem)) :
+		      weft__real(nanosleep)(rel, rem);
 }
 WEFT__ALIAS(__nanosleep, nanosleep);
 
 /* Its result is an errno value; errno stays. */
-WEFT__EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *ts, struct timespec *rem)
+WEFT__EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *ts,
+				 struct timespec *rem)
 {
 	struct weft__fiber *self = weft__io_self();
-	bool runs = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME ||
-		    clock == CLOCK_TAI;
+	bool runs = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC ||
+		    clock == CLOCK_BOOTTIME || clock == CLOCK_TAI;
 	int r;
 
 	if (self && runs)
-		return -(flags & TIMER_ABSTIME ? sleep_until(self, clock, ts) : sleep_for(self, ts, rem));
+		return -(flags & TIMER_ABSTIME ? sleep_until(self, clock, ts) :
+						 sleep_for(self, ts, rem));
 	if (!self)
 		return weft__real(clock_nanosleep)(clock, flags, ts, rem);
 	/* the CPU time of the process, alarms, and what is no clock */
 	if (flags & TIMER_ABSTIME || clock == CLOCK_THREAD_CPUTIME_ID) {
-		r = clock == CLOCK_THREAD_CPUTIME_ID ? -EINVAL :
-		    (int)WEFT__MARKED_LONG(self, weft__sys(SYS_clock_nanosleep, clock, flags, ts, rem));
+		r = clock == CLOCK_THREAD_CPUTIME_ID ?
+			-EINVAL :
+			(int)WEFT__MARKED_LONG(
+			    self, weft__sys(SYS_clock_nanosleep, clock, flags, ts, rem));
 	} else {
 		struct timespec left = *ts;
 
-		r = (int)WEFT__MARKED_LONG(self, weft__sys(SYS_clock_nanosleep, clock, flags, &left, &left));
+		r = (int)WEFT__MARKED_LONG(
+		    self, weft__sys(SYS_clock_nanosleep, clock, flags, &left, &left));
 		if (r == -EINTR && rem)
 			*rem = left;
 	}

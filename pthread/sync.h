@@ -41,20 +41,26 @@ struct weft__mutex_link {
 
 /* A pthread_mutex_t. */
 struct weft__mutex {
-	_Atomic uint32_t lock;		/* mutex.c: FREE, HELD, CONTENDED; robust.c: its own encodings */
+	/* mutex.c: FREE, HELD, CONTENDED; robust.c: its own encodings */
+	_Atomic uint32_t lock;
 	uint32_t count;			/* of a recursive one; guarded by the mutex */
-	_Atomic uint64_t held;		/* owner's tid | 1 << 32, or 0. Written by the owner; others compare it with themselves.
-					 * The upper half is __nusers, by which glibc's destroy answers EBUSY */
+	/* owner's tid | 1 << 32, or 0. Written by the owner; others compare it with themselves. The
+	 * upper half is __nusers, by which glibc's destroy answers EBUSY */
+	_Atomic uint64_t held;
 	uint32_t kind;			/* constant */
 	int16_t spins, elision;		/* unused */
 	struct weft__mutex_link link;	/* robust.c: in the owner's list; the owner only */
 } __attribute__((may_alias));
 
 _Static_assert(sizeof(struct weft__mutex) == sizeof(pthread_mutex_t), "layout");
-_Static_assert(offsetof(struct weft__mutex, held) == offsetof(pthread_mutex_t, __data.__owner), "layout");
-_Static_assert(offsetof(struct weft__mutex, held) + 4 == offsetof(pthread_mutex_t, __data.__nusers), "layout");
-_Static_assert(offsetof(struct weft__mutex, kind) == offsetof(pthread_mutex_t, __data.__kind), "layout");
-_Static_assert(offsetof(struct weft__mutex, link) == offsetof(pthread_mutex_t, __data.__list), "layout");
+_Static_assert(offsetof(struct weft__mutex, held) ==
+	       offsetof(pthread_mutex_t, __data.__owner), "layout");
+_Static_assert(offsetof(struct weft__mutex, held) + 4 ==
+	       offsetof(pthread_mutex_t, __data.__nusers), "layout");
+_Static_assert(offsetof(struct weft__mutex, kind) ==
+	       offsetof(pthread_mutex_t, __data.__kind), "layout");
+_Static_assert(offsetof(struct weft__mutex, link) ==
+	       offsetof(pthread_mutex_t, __data.__list), "layout");
 
 #define WEFT__HELD_BY(tid) ((uint64_t)(tid) | (uint64_t)1 << 32)
 
@@ -75,17 +81,20 @@ int weft__ptm_lock(pthread_mutex_t *mutex);
 int weft__ptm_unlock(pthread_mutex_t *mutex);
 
 /* robust.c: the rare kinds. ts NULL: no limit. `try`: EBUSY instead of waiting. */
-int weft__ptm_lock_rare(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts);
+int weft__ptm_lock_rare(struct weft__mutex *m, bool try, clockid_t clock,
+			const struct timespec *ts);
 int weft__ptm_unlock_rare(struct weft__mutex *m);
 /* keys.c: have weft__keys_exit called at the end of a foreign thread. */
 void weft__keys_watch(struct weft__fiber *self);
-/* robust.c, from weft__keys_exit: the caller ends; whoever waits for its robust mutexes learns that. */
+/* robust.c, from weft__keys_exit: the caller ends; whoever waits for its robust mutexes learns
+ * that. */
 void weft__robust_exit(struct weft__fiber *self);
 
-/* An object that preemption should spare has been released: take a preemption that was refused meanwhile. */
+/* An object whose holder preemption should spare has been released. */
 static inline void weft__locks_drop(struct weft__fiber *self)
 {
-	/* 0 already: somebody else's lock was released, which is wrong, but not worth an underflow here */
+	/* 0 already: somebody else's lock was released, which is wrong, but not worth an underflow
+	 * here */
 	if (weft__likely(self->locks_held))
 		self->locks_held--;
 }

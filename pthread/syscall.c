@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * syscall(2): what language runtimes call by number.
  *
- * Model:     private futexes are the runtime's own, or their waiters would stall workers; whatever makes or closes a
- *            descriptor keeps the books (io.h); the rest goes to the kernel, between marks if it may wait.
- * Callers:   our own code, linked into the same library, reaches this function too: it is told by its address and gets
- *            the kernel.
+ * Model:     private futexes are the runtime's own, or their waiters would stall workers; whatever
+ *            makes or closes a descriptor keeps the books (io.h); the rest goes to the kernel,
+ *            between marks if it may wait.
+ * Callers:   our own code, linked into the same library, reaches this function too: it is told by
+ *            its address and gets the kernel.
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
@@ -35,12 +36,14 @@ static long futex_wait(uint32_t *addr, uint32_t expect, uint32_t bits, uint64_t 
 		int r = weft__futex_wait(addr, expect, bits, deadline);
 
 		/* the kernel restarts the untimed form after an SA_RESTART handler */
-		if (r != -EINTR || deadline != WEFT__NEVER || norestart != weft__handlers_norestart(self))
+		if (r != -EINTR || deadline != WEFT__NEVER ||
+		    norestart != weft__handlers_norestart(self))
 			return r;
 	}
 }
 
-/* FUTEX_WAKE_OP: change *addr2, wake waiters of addr, and those of addr2 if its old value compares. */
+/* FUTEX_WAKE_OP: change *addr2, wake waiters of addr, and those of addr2 if its old value
+ * compares. */
 static long wake_op(uint32_t *addr, int n, uint32_t *addr2, int n2, uint32_t code)
 {
 	_Atomic uint32_t *word = (_Atomic uint32_t *)addr2;
@@ -52,7 +55,8 @@ static long wake_op(uint32_t *addr, int n, uint32_t *addr2, int n2, uint32_t cod
 
 	if (op & FUTEX_OP_OPARG_SHIFT)
 		arg = 1 << (arg & 31);
-	/* [FUTEXOP-1] acq_rel; pairs with acq_rel here, in other threads: as strong as the kernel's */
+	/* [FUTEXOP-1] acq_rel; pairs with acq_rel here, in other threads: as strong as the
+	 * kernel's */
 	switch (op & 7) {
 	case FUTEX_OP_SET:
 		old = atomic_exchange_explicit(word, (uint32_t)arg, memory_order_acq_rel);
@@ -117,11 +121,13 @@ static long futex(const long a[6])
 	uint32_t val = (uint32_t)a[2], val3 = (uint32_t)a[5];
 	bool real = op & FUTEX_CLOCK_REALTIME;
 
-	if (cmd > FUTEX_WAKE_BITSET || cmd == FUTEX_FD || (cmd >= FUTEX_LOCK_PI && cmd <= FUTEX_TRYLOCK_PI))
+	if (cmd > FUTEX_WAKE_BITSET || cmd == FUTEX_FD ||
+	    (cmd >= FUTEX_LOCK_PI && cmd <= FUTEX_TRYLOCK_PI))
 		return -EOPNOTSUPP;
 	if (real && cmd != FUTEX_WAIT_BITSET)
 		return -ENOSYS;
-	if ((uintptr_t)addr & 3 || (cmd >= FUTEX_REQUEUE && cmd <= FUTEX_WAKE_OP && (uintptr_t)addr2 & 3))
+	if ((uintptr_t)addr & 3 ||
+	    (cmd >= FUTEX_REQUEUE && cmd <= FUTEX_WAKE_OP && (uintptr_t)addr2 & 3))
 		return -EINVAL;
 	if ((uintptr_t)addr < 4096)
 		return -EFAULT;
@@ -134,7 +140,8 @@ static long futex(const long a[6])
 		if (!valid(ts) || val3 == 0)
 			return -EINVAL;
 		return futex_wait(addr, val, val3,
-				  ts ? weft__deadline(real ? CLOCK_REALTIME : CLOCK_MONOTONIC, ts) : WEFT__NEVER);
+				  ts ? weft__deadline(real ? CLOCK_REALTIME : CLOCK_MONOTONIC, ts) :
+				       WEFT__NEVER);
 	case FUTEX_WAKE:
 		return weft__futex_wake(addr, at_least_one(a[2]), WEFT__FUTEX_ALL);
 	case FUTEX_WAKE_BITSET:
@@ -143,7 +150,8 @@ static long futex(const long a[6])
 	case FUTEX_CMP_REQUEUE:
 		if ((int)a[2] < 0 || (int)a[3] < 0)
 			return -EINVAL;
-		return weft__futex_requeue(addr, (int)a[2], (int)a[3], addr2, cmd == FUTEX_CMP_REQUEUE, val3);
+		return weft__futex_requeue(addr, (int)a[2], (int)a[3], addr2,
+					   cmd == FUTEX_CMP_REQUEUE, val3);
 	default:
 		return wake_op(addr, at_least_one(a[2]), addr2, at_least_one(a[3]), val3);
 	}
@@ -153,8 +161,8 @@ static bool futex_waits(int op)
 {
 	int cmd = op & FUTEX_CMD_MASK;
 
-	return cmd == FUTEX_WAIT || cmd == FUTEX_WAIT_BITSET || cmd == FUTEX_LOCK_PI || cmd == FUTEX_LOCK_PI2 ||
-	       cmd == FUTEX_WAIT_REQUEUE_PI;
+	return cmd == FUTEX_WAIT || cmd == FUTEX_WAIT_BITSET || cmd == FUTEX_LOCK_PI ||
+	       cmd == FUTEX_LOCK_PI2 || cmd == FUTEX_WAIT_REQUEUE_PI;
 }
 
 /* --- the rest --- */
@@ -205,7 +213,8 @@ static bool makes_fd(long nr, int *pair)
 	}
 }
 
-/* What neither waits nor may meet our book-keeping: it ends or copies the caller, or is called often. */
+/* What neither waits nor may meet our book-keeping: it ends or copies the caller, or is called
+ * often. */
 static bool direct(long nr)
 {
 	switch (nr) {
@@ -218,15 +227,12 @@ static bool direct(long nr)
 	case SYS_vfork:
 	case SYS_execve:
 	case SYS_execveat:
-	case SYS_gettid:
 	case SYS_getpid:
 	case SYS_getcpu:
-	case SYS_tgkill:
 	case SYS_membarrier:
 	case SYS_rseq:
 	case SYS_arch_prctl:
 	case SYS_set_robust_list:
-	case SYS_set_tid_address:
 	case SYS_rt_sigprocmask:
 	case SYS_clock_gettime:
 		return true;
@@ -282,6 +288,25 @@ static long dispatch(struct weft__fiber *self, long nr, const long a[6])
 	return r;
 }
 
+/* Calls about thread ids, made by the program. -EOPNOTSUPP: none of them. */
+static long ids(long nr, const long a[6])
+{
+	switch (nr) {
+	case SYS_gettid:
+		return weft__tid();
+	case SYS_set_tid_address:
+		/* the kernel would clear that word when the worker ends */
+		return weft__is_fiber(weft__self()) ? weft__tid() : -EOPNOTSUPP;
+	case SYS_tgkill:
+		return (pid_t)a[0] == getpid() ? weft__tid_kill((pid_t)a[1], (int)a[2]) :
+						 -EOPNOTSUPP;
+	case SYS_tkill:
+		return weft__tid_kill((pid_t)a[0], (int)a[1]);
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
 /* The linker's: where this library's code begins and ends. */
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char etext[] __attribute__((visibility("hidden")));
@@ -299,7 +324,11 @@ WEFT__EXPORT long syscall(long nr, ...)
 	if (direct(nr) || (caller >= __ehdr_start && caller < etext) ||
 	    (weft__netpoll_fd() < 0 && !weft__fd_any()))
 		return weft__io_ret(kernel(nr, a));
-	/* with preemption disabled the caller is our own code in another guise, or a handler on top of it */
+	r = ids(nr, a);
+	if (r != -EOPNOTSUPP)
+		return weft__io_ret(r);
+	/* with preemption disabled the caller is our own code in another guise, or a handler on top
+	 * of it */
 	if (nr == SYS_futex && a[1] & FUTEX_PRIVATE_FLAG && weft__netpoll_fd() >= 0 &&
 	    weft__self()->nopreempt == 0) {
 		r = futex(a);

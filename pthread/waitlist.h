@@ -27,7 +27,8 @@ struct weft__waiter {
 };
 
 struct weft__waitlist {
-	struct weft__waiter *_Atomic head;	/* guarded by the lock; cond.c peeks whether there is one */
+	/* guarded by the lock; cond.c peeks whether there is one */
+	struct weft__waiter *_Atomic head;
 	struct weft__waiter *tail;
 };
 
@@ -38,7 +39,8 @@ struct weft__waitlist_bucket {
 } __attribute__((aligned(64)));
 
 extern struct weft__waitlist_bucket weft__waitlist_table[1 << WEFT__WAITLIST_BITS];
-extern uint32_t weft__waitlist_gen;	/* forks up to this process; changes only while it has one thread */
+/* Forks up to this process; changes only while it has one thread. */
+extern uint32_t weft__waitlist_gen;
 
 static inline struct weft__lock *weft__waitlist_lock(const void *object)
 {
@@ -111,7 +113,8 @@ static inline bool weft__waitlist_wake(struct weft__waitlist *list)
 	return false;
 }
 
-/* Empty `list` and wake all that were in it. Releases the lock. The object is not touched after that. */
+/* Empty `list` and wake all that were in it. Releases the lock. The object is not touched after
+ * that. */
 void weft__waitlist_wake_all(struct weft__lock *l, struct weft__waitlist *list);
 
 /* Child of fork. */

@@ -179,7 +179,12 @@ void weft__fiber_ended(struct weft__fiber *f);	/* fiber.c: its registers will no
 void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why);	/* caller owns f */
 _Noreturn void weft__sched_loop(struct weft__worker *w);
 struct weft__fiber *weft__pick(struct weft__vp *vp);
-struct weft__fiber *weft__steal_round(struct weft__vp *vp, const struct weft__fiber **slots);
+/* What a thief saw in another VP's slot; it takes the fiber only if nothing has moved there since. */
+struct weft__slot_seen {
+	const struct weft__fiber *fiber;
+	uint64_t tick;
+};
+struct weft__fiber *weft__steal_round(struct weft__vp *vp, struct weft__slot_seen *seen);	/* seen: NULL or nvps - 1 */
 struct weft__vp *weft__vp_of_slow(struct weft__worker *w);
 
 /* The caller's VP; NULL when it was taken, or the caller never has one. */
@@ -237,7 +242,6 @@ size_t weft__tls_size(size_t *align);	/* bytes below and at the TCB */
 size_t weft__tcb_size(void);
 int weft__tls_make(void *tcb, struct weft__fiber *f);	/* in zeroed memory of weft__tls_size() ending at tcb + tcb_size */
 int weft__tls_reset(void *tcb, struct weft__fiber *f);	/* a pooled one */
-void weft__tls_modules_changed(void);	/* after dlopen, dlclose */
 void weft__tls_start(void);		/* on a fiber, before user code */
 void weft__tls_dtors(void);		/* on a fiber, after user code: thread_local destructors */
 void weft__tls_exit(void);		/* then: reset what libc keeps for the thread */

@@ -385,18 +385,21 @@ static struct weft__fiber *steal(struct weft__vp *vp, struct weft__vp *victim, b
 }
 
 /* One round over the other VPs, near ones first. */
-struct weft__fiber *weft__steal_round(struct weft__vp *vp, const struct weft__fiber **slots)
+struct weft__fiber *weft__steal_round(struct weft__vp *vp, struct weft__slot_seen *seen)
 {
 	struct weft__fiber *f;
 
 	for (unsigned i = 0; i + 1 < weft__rt.nvps; i++) {
 		struct weft__vp *victim = &weft__rt.vp[vp->steal_order[i]];
-		/* a fiber in the slot is taken only if it sat there at the last look too: its VP is about to run it */
-		struct weft__fiber *slot = atomic_load_explicit(&victim->runnext, memory_order_relaxed);
-		bool slot_too = slots && slot && slots[i] == slot;
+		/* a fiber in the slot is taken only if it sat there at the last look too, and its VP has run nobody else since */
+		struct weft__slot_seen now = {
+			atomic_load_explicit(&victim->runnext, memory_order_relaxed),
+			atomic_load_explicit(&victim->tick, memory_order_relaxed),
+		};
+		bool slot_too = seen && now.fiber && seen[i].fiber == now.fiber && seen[i].tick == now.tick;
 
-		if (slots)
-			slots[i] = slot;
+		if (seen)
+			seen[i] = now;
 		f = steal(vp, victim, slot_too);
 		if (f)
 			return f;

@@ -35,6 +35,7 @@
 #define PAGE 4096ul
 #define MAX_CLASSES 64
 #define POOL_KEEP 256u		/* free fibers a VP keeps, pages and all */
+#define HOT_KEEP 2048u		/* and the shared lists of all classes together */
 #define HOT_TOP (16 * 1024ul)	/* what is kept of a stack whose pages are given back */
 #define SLAB_BYTES (64ul << 20)	/* first slabs; virtual, not memory */
 #define SLAB_MAX_SLOTS 4096u
@@ -44,6 +45,7 @@ struct weft__stack {
 	size_t slot_size, guard;
 	unsigned class;
 	struct weft__fiber *all;	/* the next of its class; constant */
+	bool hot;			/* on a shared list, pages kept; guarded by pool.lock */
 	struct __res_state resolver;	/* in place of struct pthread's, whose offset is private */
 };
 
@@ -68,6 +70,7 @@ static struct {
 	bool mprotect_guards;
 	unsigned guards_left;		/* mprotect: how many the kernel still allows us */
 	bool told;
+	unsigned hot;			/* on the shared lists with their pages */
 } pool;
 
 static size_t round_up(size_t n, size_t to)
@@ -289,10 +292,12 @@ struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack
 	}
 	if (class < MAX_CLASSES) {
 		f = pool.class[class].free;
-		if (f)
+		if (f) {
 			pool.class[class].free = f->next;
-		else
+			pool.hot -= f->stack->hot;
+		} else {
 			f = carve(class);
+		}
 	}
 	weft__unlock(&pool.lock, WEFT__RANK_POOL);
 	weft__preempt_enable(self);
@@ -322,7 +327,15 @@ static void give_back(struct weft__fiber *f)
 
 static void free_shared(struct weft__fiber *f)
 {
-	give_back(f);
+	bool keep;
+
+	weft__lock(&pool.lock, WEFT__RANK_POOL);
+	keep = pool.hot < HOT_KEEP;
+	pool.hot += keep;
+	weft__unlock(&pool.lock, WEFT__RANK_POOL);
+	f->stack->hot = keep;
+	if (!keep)
+		give_back(f);		/* a system call: not under the lock */
 	weft__lock(&pool.lock, WEFT__RANK_POOL);
 	f->next = pool.class[f->stack->class].free;
 	pool.class[f->stack->class].free = f;
@@ -368,4 +381,5 @@ void weft__stacks_forked(void)
 		atomic_store_explicit(&pool.class[i].all, NULL, memory_order_relaxed);
 	}
 	pool.made = 0;
+	pool.hot = 0;
 }

@@ -77,7 +77,6 @@ static struct {
 	unsigned nmodules;
 	struct module module[MAX_MODULES];	/* static TLS of others than libc and us */
 	bool incomplete;		/* more modules than the table holds: full TLS is not offered */
-	_Atomic uint32_t stale;
 } tls = { .size = 4096, .align = 64, .tcb_size = 1024 };
 
 static __thread volatile int probe __attribute__((tls_model("initial-exec"))) = 0x77656674;
@@ -136,18 +135,11 @@ static int see_module(struct dl_phdr_info *info, size_t size, void *arg)
 	return 0;
 }
 
+/* Those loaded at the start; they are never unloaded, so their images stay valid. */
 static void see_modules(void)
 {
-	/* relaxed: a racing spawn may reset a block by the old list once; the new module's first use in
-	 * that block is then as after its thread's creation before the dlopen */
-	atomic_store_explicit(&tls.stale, 0, memory_order_relaxed);
 	tls.nmodules = 0;
 	dl_iterate_phdr(see_module, weft__arch_tls());
-}
-
-void weft__tls_modules_changed(void)
-{
-	atomic_store_explicit(&tls.stale, 1, memory_order_relaxed);
 }
 
 static void fill_head(char *tcb, struct weft__fiber *f)
@@ -217,8 +209,6 @@ int weft__tls_reset(void *tcb_, struct weft__fiber *f)
 
 	if (!tls.full)
 		return 0;
-	if (weft__unlikely(atomic_load_explicit(&tls.stale, memory_order_relaxed)))
-		see_modules();
 	dtv = ((struct tcb_head *)tcb)->dtv;
 	for (size_t i = 1; i <= dtv[-1].counter; i++)
 		if (weft__unlikely(dtv[i].pointer.to_free != NULL)) {

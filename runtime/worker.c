@@ -232,7 +232,7 @@ static void go_idle(struct weft__worker *w, struct weft__vp *vp);
 /* The VP has nothing of its own: look everywhere, then sleep. NULL: look at w->vp again. */
 struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 {
-	const struct weft__fiber *slots[64] = { NULL };
+	struct weft__slot_seen seen[64] = { { NULL, 0 } };
 	struct weft__fiber *f = weft__pick(vp);
 	uint64_t now, end;
 
@@ -246,7 +246,7 @@ struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 		}
 		f = weft__pick(vp);
 		if (!f)
-			f = weft__steal_round(vp, weft__rt.nvps <= 64 ? slots : NULL);
+			f = weft__steal_round(vp, weft__rt.nvps <= 64 ? seen : NULL);
 		if (!f && may_spin(vp)) {
 			end = now + SPIN_NS;
 			for (unsigned round = 1; !f && now < end; round++) {
@@ -256,7 +256,7 @@ struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 					weft__hook_poll(0);
 				f = weft__pick(vp);
 				if (!f)
-					f = weft__steal_round(vp, weft__rt.nvps <= 64 ? slots : NULL);
+					f = weft__steal_round(vp, weft__rt.nvps <= 64 ? seen : NULL);
 				now = weft__now();
 			}
 		}

@@ -10,10 +10,10 @@ tree=${1:-${srcdir:-.}}
 
 # What a file in a folder may include with quotes or as <weft/…>, as prefixes.
 # pthread/ is a client of the runtime: it gets the headers below, each a small contract, and no others; only the files that
-# start the runtime (with the first thread, in the child of a fork, for the statistics at exit) see its inside.
+# start it (with the first thread, in the child of a fork) or ask about its state see its inside.
 allowed() {
 	case $2 in
-	*/pthread/create.c|*/pthread/fork.c|*/pthread/init.c) echo "runtime/runtime.h" ;;
+	*/pthread/create.c|*/pthread/fork.c|*/pthread/init.c|*/pthread/tid.c) echo "runtime/runtime.h" ;;
 	esac
 	case $1 in
 	include) echo "weft/" ;;
@@ -21,7 +21,7 @@ allowed() {
 	runtime) echo "runtime/ sched/ weft/" ;;
 	upcall)  echo "upcall/ runtime/ sched/ weft/" ;;
 	pthread) echo "pthread/ weft/ runtime/fiber.h runtime/wait.h runtime/futex.h" \
-		      "upcall/netpoll.h upcall/block.h upcall/signals.h" ;;
+		      "upcall/netpoll.h upcall/block.h upcall/signals.h upcall/uring.h" ;;
 	tools)   echo "tools/ weft/" ;;
 	esac
 }

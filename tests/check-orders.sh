@@ -5,7 +5,8 @@
 # usage: check-orders.sh [SOURCE-TREE]
 #
 # Rules:  - a tag has at least two sides, one that publishes (release) and one that
-#           observes (acquire); acq_rel, seq_cst, fence, barrier, membarrier count as either;
+#           observes (acquire); acq_rel, seq_cst, fence, barrier, membarrier count as either, and so
+#           does "pairs with the kernel", in memory that is shared with it;
 #         - a tag that is named anywhere has sides;
 #         - an order stronger than relaxed in the code has a tag at most REACH lines above it;
 #           atomic_signal_fence orders against a handler on the same thread and needs none.
@@ -35,6 +36,10 @@ scan() {
 				word = substr(side, 1, RLENGTH)
 				if (side ~ /pairs with/) {
 					sides[tag]++
+					if (side ~ /pairs with the kernel/) {	# whose half is not in this tree
+						sides[tag]++
+						gives[tag] = takes[tag] = 1
+					}
 					if (word != "acquire") gives[tag] = 1
 					if (word != "release") takes[tag] = 1
 				}
@@ -68,6 +73,10 @@ cat > "$tmp/runtime/good.c" <<'END'
 END
 cat > "$tmp/sched/good.c" <<'END'
 	/* [GOOD-1] acquire; pairs with release in runtime/good.c */
+	if (atomic_load_explicit(&x, memory_order_acquire))
+END
+cat > "$tmp/sched/ring.c" <<'END'
+	/* [RING-1] acquire; pairs with the kernel's release */
 	if (atomic_load_explicit(&x, memory_order_acquire))
 END
 good=$(scan "$tmp")

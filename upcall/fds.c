@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * The runtime's own descriptors: the epoll instance, eventfds, switch-record rings.
  *
- * Model:     programs number descriptors from 0 and close ranges of them. Ours are moved up, and a bit map tells the
- *            wrappers of close, dup2 and close_range to leave them alone. Not right below RLIMIT_NOFILE: the kernel's
- *            table, which every fork copies, is as long as the highest number.
+ * Model:     programs number descriptors from 0 and close ranges of them. Ours are moved up, and a
+ *            bit map tells the wrappers of close, dup2 and close_range to leave them alone. Not
+ *            right below RLIMIT_NOFILE: the kernel's table, which every fork copies, is as long as
+ *            the highest number.
  * Context:   any thread; async-signal-safe.
- * Locking:   none; the map is atomic words, and only the owner of a descriptor sets or clears its bit.
+ * Locking:   none; the map is atomic words, and only the owner of a descriptor sets or clears its
+ *            bit.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -40,7 +42,8 @@ int weft__fd_protect(int fd)
 
 	if (fd < 0)
 		return fd;
-	/* a free number that is marked as ours was closed behind our back: its owner is not to find another file there */
+	/* a free number that is marked as ours was closed behind our back: its owner is not to find
+	 * another file there */
 	for (low = first_choice();; low = (int)high + 1) {
 		high = weft__arch_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, low, 0, 0, 0);
 		if (high < 0 || !weft__fd_protected((int)high))
@@ -78,7 +81,8 @@ int weft__fd_next_protected(int fd)
 	if (fd < low)
 		fd = low;
 	while (fd < MAX_FD) {
-		uint64_t word = atomic_load_explicit(&map[fd / 64], memory_order_relaxed) >> (fd % 64);
+		uint64_t word =
+		    atomic_load_explicit(&map[fd / 64], memory_order_relaxed) >> (fd % 64);
 
 		if (word)
 			return fd + __builtin_ctzll(word);
@@ -90,7 +94,8 @@ int weft__fd_next_protected(int fd)
 void weft__fd_lost(int fd)
 {
 	if (fd >= 0 && fd < MAX_FD)
-		atomic_fetch_and_explicit(&map[fd / 64], ~(1ull << (fd % 64)), memory_order_relaxed);
+		atomic_fetch_and_explicit(&map[fd / 64], ~(1ull << (fd % 64)),
+					  memory_order_relaxed);
 }
 
 void weft__fd_release(int fd)

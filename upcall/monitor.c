@@ -32,6 +32,7 @@
 #include "upcall/netpoll.h"
 #include "upcall/signals.h"
 #include "upcall/upcall.h"
+#include "upcall/uring.h"
 #include "weft/upcall.h"
 
 #define US 1000u
@@ -158,14 +159,15 @@ static void on_record(struct weft__worker *w, uint64_t now)
 			hand_off(w, w->out_at, now);
 		break;
 	case WEFT__SEEN_BACK:
+	case WEFT__SEEN_PREEMPTED:	/* then it ran before */
 		if (atomic_load_explicit(&w->stalled, memory_order_relaxed))
 			weft__kick(w, now);
 		break;
-	case WEFT__SEEN_PREEMPTED:
-		break;
 	}
-	if (atomic_load_explicit(&w->stalled, memory_order_relaxed))
+	if (atomic_load_explicit(&w->stalled, memory_order_relaxed)) {
+		weft__records_arm(w);	/* this was not its return, or it stalls again before the kick */
 		return;
+	}
 	/* Silent until armed again (look), later each time that nothing came of it. */
 	weft__records_mute(w);
 	w->backoff_us = w->backoff_us ? 2 * w->backoff_us : BACKOFF_MIN_US;
@@ -549,7 +551,7 @@ void weft__hook_worker_busy(struct weft__worker *w)
 
 bool weft__hook_poll_busy(void)
 {
-	return weft__netpoll_busy();
+	return weft__netpoll_busy() || weft__uring_busy();
 }
 
 void weft__hook_stats(struct weft_stats *s)
@@ -560,6 +562,7 @@ void weft__hook_stats(struct weft_stats *s)
 void weft__hook_forked(void)
 {
 	weft__netpoll_forked();
+	weft__uring_forked();
 	weft__signals_forked();
 	weft__records_forked(atomic_load_explicit(&weft__rt.workers, memory_order_relaxed));
 	weft__fd_release(mon.epfd);

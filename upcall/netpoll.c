@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT
  * See netpoll.h. One epoll instance, one record per descriptor number.
  *
- * Invariant: a waiter is in its record's list and the descriptor is armed for it, both under the record's lock, before it
- *            parks. A poller that takes an event looks for waiters under the same lock. So an event between a
- *            waiter's failed try and its arming is seen by EPOLL_CTL_MOD itself, which looks at the file.
- * Lifetime:  a struct waiter lives on the stack of a fiber, which takes the record's lock once more before it leaves;
- *            so it is valid as long as the lock is held. Records are never freed.
- * Locking:   a record's lock (rank NETPOLL) is held across epoll_ctl, so that what is armed is always the union over the
- *            list. That is longer than other spin locks; its takers share a descriptor.
- * Loss:      the program may destroy our descriptors with a bare system call. epoll_ctl and epoll_wait notice (EBADF, EINVAL),
- *            and rebuild() makes a new instance and arms all waiters again.
+ * Invariant: a waiter is in its record's list and the descriptor is armed for it, both under the
+ *            record's lock, before it parks. A poller that takes an event looks for waiters under
+ *            the same lock. So an event between a waiter's failed try and its arming is seen by
+ *            EPOLL_CTL_MOD itself, which looks at the file.
+ * Lifetime:  a struct waiter lives on the stack of a fiber, which takes the record's lock once more
+ *            before it leaves; so it is valid as long as the lock is held. Records are never freed.
+ * Locking:   a record's lock (rank NETPOLL) is held across epoll_ctl, so that what is armed is
+ *            always the union over the list. That is longer than other spin locks; its takers share
+ *            a descriptor.
+ * Loss:      the program may destroy our descriptors with a bare system call. epoll_ctl and
+ *            epoll_wait notice (EBADF, EINVAL), and rebuild() makes a new instance and arms all
+ *            waiters again.
  */
 #include "upcall/netpoll.h"
 
@@ -26,15 +29,17 @@
 #include "runtime/hooks.h"
 #include "runtime/runtime.h"
 #include "runtime/wait.h"
+#include "upcall/uring.h"
 
 #define BATCH 128
 #define CHUNK 1024			/* records per second-level table */
 #define TOP 4096			/* descriptors above CHUNK * TOP are not polled */
 #define FEW 8				/* so many waiters fit on the stack */
 #define BREAK UINT64_MAX		/* epoll data of the eventfd */
+#define URING (UINT64_MAX - 1)		/* of the one that io_uring completions write to */
 /* poll's and epoll's bits are the same; the rest of a poll set's 16 is not for epoll */
-#define POLL_BITS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND | \
-		   EPOLLMSG | EPOLLRDHUP)
+#define POLL_BITS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM | \
+		   EPOLLWRBAND | EPOLLMSG | EPOLLRDHUP)
 #define ANY_WAY (EPOLLERR | EPOLLHUP)	/* what epoll reports unasked */
 
 struct waiter {
@@ -55,7 +60,8 @@ struct record {
 };
 
 static struct record *_Atomic top[TOP];
-static _Atomic int epfd = -1;		/* written by start, rebuild, forked; relaxed: a stale number is detected */
+/* written by start, rebuild, forked; relaxed: a stale number is detected */
+static _Atomic int epfd = -1;
 static _Atomic int evfd = -1;
 static _Atomic uint32_t broken;		/* the eventfd was written to and not drained */
 static _Atomic uint32_t waiting;	/* fibers in wait functions */
@@ -73,7 +79,8 @@ static int load(_Atomic int *fd)
 	return atomic_load_explicit(fd, memory_order_relaxed);
 }
 
-/* The record of a number; makes it if `create`. NULL: none, or the number is too high, or no memory. */
+/* The record of a number; makes it if `create`. NULL: none, or the number is too high, or no
+ * memory. */
 static struct record *record_of(int fd, bool create)
 {
 	struct record *_Atomic *slot;
@@ -117,8 +124,8 @@ static bool instance_alive(void)
 	return ctl(EPOLL_CTL_MOD, load(&evfd), EPOLLIN, BREAK) == 0;
 }
 
-/* Arm for the union over the list. 0, -EBADF, -EPERM, -ESTALE (the instance is gone), -EAGAIN (the number has just changed
- * hands), -ENOSYS (epoll cannot do it: nested too deep, no memory). */
+/* Arm for the union over the list. 0, -EBADF, -EPERM, -ESTALE (the instance is gone), -EAGAIN (the
+ * number has just changed hands), -ENOSYS (epoll cannot do it: nested too deep, no memory). */
 static int arm(struct record *r, int fd)
 {
 	uint32_t want = EPOLLONESHOT;
@@ -190,6 +197,8 @@ static int build(void)
 	atomic_store_explicit(&evfd, ev, memory_order_relaxed);
 	atomic_store_explicit(&epfd, ep, memory_order_relaxed);
 	err = ctl(EPOLL_CTL_ADD, ev, EPOLLIN, BREAK);
+	if (!err && weft__uring_eventfd() >= 0)
+		weft__netpoll_watch_uring();
 	if (err) {
 		weft__fd_release(ep);
 		weft__fd_release(ev);
@@ -210,9 +219,10 @@ static void rebuild(void)
 	if (!instance_alive()) {
 		ep = load(&epfd);
 		ev = load(&evfd);
-		/* in this order: the new ones must not get numbers that somebody still uses for the old ones */
+		/* in this order: the new ones must not get numbers that somebody still uses for the
+		 * old ones */
 		if (build() != 0)
-			weft__die("the epoll instance was closed by the program and no new one can be made");
+			weft__die("the program closed the epoll instance; no new one can be made");
 		for (int c = 0; c < TOP; c++) {
 			struct record *chunk = record_of(c * CHUNK, false);
 
@@ -262,6 +272,12 @@ void weft__netpoll_forked(void)
 	}
 }
 
+/* Edge-triggered: nobody has to read it. */
+int weft__netpoll_watch_uring(void)
+{
+	return ctl(EPOLL_CTL_ADD, weft__uring_eventfd(), EPOLLIN | EPOLLET, URING);
+}
+
 int weft__netpoll_fd(void)
 {
 	return load(&epfd);
@@ -281,7 +297,8 @@ bool weft__netpoll_busy(void)
 
 /* --- the waiter's side --- */
 
-/* Put `w` in the list of `fd` and arm it. On failure it is not linked. -EAGAIN: the number is being closed. */
+/* Put `w` in the list of `fd` and arm it. On failure it is not linked. -EAGAIN: the number is being
+ * closed. */
 static int waiter_add(struct waiter *w, int fd)
 {
 	struct record *r = record_of(fd, true);
@@ -347,7 +364,7 @@ static int wait_all(struct weft__fiber *self, struct waiter *w, const struct pol
 		w[done].linked = w[done].closed = false;
 		err = waiter_add(&w[done], fds[done].fd);
 		if (err == -EPERM && n > 1)
-			err = 0;	/* always ready, says poll(2): the caller has seen that it does not count */
+			err = 0;	/* always ready, says poll(2): the caller knows better */
 		if (err)
 			break;
 	}
@@ -396,8 +413,9 @@ int weft__netpoll_wait_many(const struct pollfd *fds, nfds_t n, uint64_t deadlin
 		return -ENOSYS;
 	if (n > FEW) {
 		/* not malloc: poll is async-signal-safe */
-		long mem = weft__arch_syscall(SYS_mmap, 0, (long)(n * sizeof *w), PROT_READ | PROT_WRITE,
-					      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		long mem =
+		    weft__arch_syscall(SYS_mmap, 0, (long)(n * sizeof *w), PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		if (mem < 0 && mem > -4096)
 			return -EPERM;
@@ -512,10 +530,18 @@ int weft__hook_poll(uint64_t timeout_ns)
 {
 	struct epoll_event ev[BATCH];
 	bool stale = false;
-	int n, woken = 0;
+	int n = 0, woken = weft__uring_drain();
 
+	/* the monitor's visit takes the eventfd's edge away, so that the next one wakes it; VPs need not */
+	if (!timeout_ns && !weft__netpoll_busy() && weft__self()->worker) {
+		atomic_store_explicit(&last_taken, weft__now(), memory_order_relaxed);
+		return woken;
+	}
+	if (woken)
+		timeout_ns = 0;
 	if (timeout_ns)
-		atomic_store_explicit(&sleeper, (int)sys(SYS_gettid, 0, 0, 0, 0), memory_order_relaxed);
+		atomic_store_explicit(&sleeper, (int)sys(SYS_gettid, 0, 0, 0, 0),
+				      memory_order_relaxed);
 	n = take(ev, timeout_ns);
 	if (timeout_ns)
 		atomic_store_explicit(&sleeper, 0, memory_order_relaxed);
@@ -526,11 +552,14 @@ int weft__hook_poll(uint64_t timeout_ns)
 	for (int i = 0; i < n; i++) {
 		uint64_t count;
 
-		if (ev[i].data.u64 != BREAK) {
+		if (ev[i].data.u64 == URING) {
+			continue;
+		} else if (ev[i].data.u64 != BREAK) {
 			woken += deliver((int)ev[i].data.u64, ev[i].events, &stale);
 		} else if (timeout_ns) {
-			/* meant for who waits; a visitor leaves it. First drain, then clear: a break between the two
-			 * does not write, but this call is about to return anyway. */
+			/* meant for who waits; a visitor leaves it. First drain, then clear: a
+			 * break between the two does not write, but this call is about to return
+			 * anyway. */
 			sys(SYS_read, load(&evfd), (long)&count, sizeof count, 0);
 			/* [NETPOLL-2] acquire; pairs with release in hook_poll_break */
 			atomic_exchange_explicit(&broken, 0, memory_order_acq_rel);
@@ -538,14 +567,16 @@ int weft__hook_poll(uint64_t timeout_ns)
 	}
 	if (stale && load(&epfd) >= 0)
 		rebuild();
-	return woken;
+	/* after the edge was taken; or the kernel had us wake to finish an operation of ours */
+	return woken + weft__uring_drain();
 }
 
 void weft__hook_poll_break(void)
 {
 	static const uint64_t one = 1;
 
-	/* [NETPOLL-2] release; pairs with acquire in hook_poll: what the caller did is seen by who wakes */
+	/* [NETPOLL-2] release; pairs with acquire in hook_poll: what the caller did is seen by who
+	 * wakes */
 	if (atomic_exchange_explicit(&broken, 1, memory_order_acq_rel) == 0)
 		sys(SYS_write, load(&evfd), (long)&one, sizeof one, 0);
 }

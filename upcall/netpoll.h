@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * The netpoller: fibers wait for descriptors, the runtime waits for all of them in one epoll.
  *
- * Model:     one epoll instance; per descriptor number a record with its waiting fibers. A descriptor is armed
- *            with EPOLLONESHOT for the union of what its waiters want, at every wait, so that a descriptor that
- *            was closed and reopened behind our back (libc's own close) can never leave a waiter behind:
- *            EPOLL_CTL_MOD fails with ENOENT and the new one is added.
- * Never:     O_NONBLOCK is not touched; it belongs to the open file description, shared with other processes.
- * Context:   the wait functions: a fiber (also main before the runtime starts and foreign threads: they get
- *            -ENOSYS and must make the blocking system call themselves). Preemption enabled on entry.
+ * Model:     one epoll instance; per descriptor number a record with its waiting fibers. A
+ *            descriptor is armed with EPOLLONESHOT for the union of what its waiters want, at every
+ *            wait, so that a descriptor that was closed and reopened behind our back (libc's own
+ *            close) can never leave a waiter behind: EPOLL_CTL_MOD fails with ENOENT and the new
+ *            one is added.
+ * Never:     O_NONBLOCK is not touched; it belongs to the open file description, shared with other
+ *            processes.
+ * Context:   the wait functions: a fiber (also main before the runtime starts and foreign threads:
+ *            they get
+ *            -ENOSYS and must make the blocking system call themselves). Preemption enabled on
+ *            entry.
  */
 #ifndef WEFT_UPCALL_NETPOLL_H
 #define WEFT_UPCALL_NETPOLL_H
@@ -16,43 +20,52 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Wait until `fd` shows one of `events` (EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP; EPOLLERR and EPOLLHUP always), or the deadline
- * (CLOCK_MONOTONIC ns, WEFT__NEVER).
- * 0: try the operation again; -ETIMEDOUT; -EINTR; -EBADF; -EPERM: this kind cannot be polled (regular
- * file): make the blocking call; -ENOSYS: the caller is no fiber of a running runtime, or epoll cannot watch this one: likewise. */
+/* Wait until `fd` shows one of `events` (EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP; EPOLLERR and
+ * EPOLLHUP always), or the deadline (CLOCK_MONOTONIC ns, WEFT__NEVER).
+ * 0: try the operation again; -ETIMEDOUT; -EINTR; -EBADF; -EPERM: this kind cannot be polled
+ * (regular file): make the blocking call; -ENOSYS: the caller is no fiber of a running runtime, or
+ * epoll cannot watch this one: likewise. */
 int weft__netpoll_wait(int fd, uint32_t events, uint64_t deadline);
 
-/* Wait until one of the n entries is ready by poll(2)'s rules; entries with fd < 0 are ignored. Does not fill revents: poll again.
- * Same results. */
+/* Wait until one of the n entries is ready by poll(2)'s rules; entries with fd < 0 are ignored.
+ * Does not fill revents: poll again. Same results. */
 int weft__netpoll_wait_many(const struct pollfd *fds, nfds_t n, uint64_t deadline);
 
-/* The program closes `fd`: call the first before the close and the second, if the first returned true, after it. Wakes the
- * waiters, who get -EBADF; whoever comes between the two tries again, so that nobody is left waiting for a number
- * that is gone, and nobody who uses the number's next owner is disturbed. */
+/* The program closes `fd`: call the first before the close and the second, if the first returned
+ * true, after it. Wakes the waiters, who get -EBADF; whoever comes between the two tries again, so
+ * that nobody is left waiting for a number that is gone, and nobody who uses the number's next
+ * owner is disturbed. */
 bool weft__netpoll_closing(int fd);
 void weft__netpoll_closed(int fd);
 
-/* Start-up: make the epoll instance, 0 or -errno; does nothing if there is one. Child of fork: drop the parent's
- * instance, forget all waiters; the runtime's next start makes a new one. */
+/* Start-up: make the epoll instance, 0 or -errno; does nothing if there is one. Child of fork: drop
+ * the parent's instance, forget all waiters; the runtime's next start makes a new one. */
 int weft__netpoll_start(void);
 void weft__netpoll_forked(void);
 
-/* The epoll instance's descriptor, for the monitor to poll; high-numbered, close-on-exec; -1 before the start. */
+/* The epoll instance's descriptor, for the monitor to poll; high-numbered, close-on-exec; -1 before
+ * the start. */
 int weft__netpoll_fd(void);
 
-/* When a VP (or the monitor) last took events, CLOCK_MONOTONIC ns; and whether anybody waits for a descriptor at all. */
+/* uring.c has an eventfd that completions write to: wake the poller by it. 0 or -errno. */
+int weft__netpoll_watch_uring(void);
+
+/* When a VP (or the monitor) last took events, CLOCK_MONOTONIC ns; and whether anybody waits for a
+ * descriptor at all. */
 uint64_t weft__netpoll_last(void);
 bool weft__netpoll_busy(void);
 
 /* --- fds.c: descriptors of the runtime's own, which the program must not close --- */
 
-/* Move `fd` to a high number, close-on-exec, out of the program's way, and refuse the program's closing of it from now on.
- * Returns the new number (the old one if there is no room above). Any thread. */
+/* Move `fd` to a high number, close-on-exec, out of the program's way, and refuse the program's
+ * closing of it from now on. Returns the new number (the old one if there is no room above). Any
+ * thread. */
 int weft__fd_protect(int fd);
 bool weft__fd_protected(int fd);
 /* The lowest protected descriptor that is >= fd, or -1: for close_range. */
 int weft__fd_next_protected(int fd);
-/* The owner has found that the program closed it all the same: the number is the program's again. */
+/* The owner has found that the program closed it all the same: the number is the program's
+ * again. */
 void weft__fd_lost(int fd);
 /* Close a protected descriptor. fd < 0: nothing. */
 void weft__fd_release(int fd);

@@ -135,7 +135,8 @@ enum weft__seen weft__records_read(struct weft__worker *w)
 		if (r.h.type == PERF_RECORD_SWITCH) {
 			memcpy(&r.time, first > sizeof r.h ? data + at + sizeof r.h : data, sizeof r.time);
 			if (!(r.h.misc & PERF_RECORD_MISC_SWITCH_OUT)) {
-				seen = w->out_at ? WEFT__SEEN_BACK : WEFT__SEEN_NOTHING;
+				seen = w->out_at || atomic_load_explicit(&w->stalled, memory_order_relaxed) ?
+					WEFT__SEEN_BACK : WEFT__SEEN_NOTHING;
 				w->out_at = 0;
 			} else if (r.h.misc & PERF_RECORD_MISC_SWITCH_OUT_PREEMPT) {
 				seen = WEFT__SEEN_PREEMPTED;

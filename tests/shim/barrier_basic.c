@@ -4,7 +4,6 @@
  */
 #include "synctest.h"
 
-#include <sys/mman.h>
 #include <sys/wait.h>
 
 enum { N = 16, ROUNDS = 300 };
@@ -52,12 +51,11 @@ static void *meet(void *arg)
 
 static void shared(void)
 {
-	pthread_barrier_t *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pthread_barrier_t *p = shared_page();
 	pthread_barrierattr_t a;
 	int status;
 	pid_t child;
 
-	CHECK(p != MAP_FAILED);
 	pthread_barrierattr_init(&a);
 	CHECK_IS(pthread_barrierattr_setpshared(&a, PTHREAD_PROCESS_SHARED), 0);
 	CHECK_IS(pthread_barrier_init(p, &a, 2), 0);

@@ -4,7 +4,6 @@
 #include "synctest.h"
 
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 
 enum { N = 20 };
@@ -175,13 +174,12 @@ struct shared {
 
 static void shared(void)
 {
-	struct shared *s = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *s = shared_page();
 	pthread_mutexattr_t ma;
 	pthread_condattr_t ca;
 	pid_t child;
 	int me, status;
 
-	CHECK(s != MAP_FAILED);
 	pthread_mutexattr_init(&ma);
 	pthread_mutexattr_setpshared(&ma, PTHREAD_PROCESS_SHARED);
 	pthread_condattr_init(&ca);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Futexes by number, as Rust's std, abseil and folly use them: a mutex, a condition variable, a parker, and every private
- * operation's results.
+ * Futexes by number, as Rust's std, abseil and folly use them: a mutex, a condition variable, a
+ * parker, and every private operation's results.
  */
 #include "io_check.h"
 
@@ -12,7 +12,8 @@
 
 #define PRIVATE FUTEX_PRIVATE_FLAG
 
-static long futex(uint32_t *addr, int op, uint32_t val, const void *ts, uint32_t *addr2, uint32_t val3)
+static long futex(uint32_t *addr, int op, uint32_t val, const void *ts, uint32_t *addr2,
+		  uint32_t val3)
 {
 	return syscall(SYS_futex, addr, op, val, ts, addr2, val3);
 }
@@ -151,11 +152,13 @@ static void results(void)
 			at.tv_nsec -= 1000000000;
 		}
 		t0 = now();
-		FAILS(futex(&w, FUTEX_WAIT_BITSET | PRIVATE | (real ? FUTEX_CLOCK_REALTIME : 0), 5, &at, NULL, 1),
+		FAILS(futex(&w, FUTEX_WAIT_BITSET | PRIVATE | (real ? FUTEX_CLOCK_REALTIME : 0), 5,
+			    &at, NULL, 1),
 		      ETIMEDOUT);
 		CHECK(now() - t0 >= 0.029 && now() - t0 < 5);
 		at.tv_sec -= 10;
-		FAILS(futex(&w, FUTEX_WAIT_BITSET | PRIVATE | (real ? FUTEX_CLOCK_REALTIME : 0), 5, &at, NULL, 1),
+		FAILS(futex(&w, FUTEX_WAIT_BITSET | PRIVATE | (real ? FUTEX_CLOCK_REALTIME : 0), 5,
+			    &at, NULL, 1),
 		      ETIMEDOUT);
 	}
 	FAILS(futex(&w, FUTEX_WAIT_BITSET | PRIVATE, 5, NULL, NULL, 0), EINVAL);
@@ -182,7 +185,8 @@ static int awake;
 
 static void *bit_waiter(void *arg)
 {
-	CHECK(futex(&word, FUTEX_WAIT_BITSET | PRIVATE, 0, NULL, NULL, (uint32_t)(intptr_t)arg) == 0);
+	CHECK(futex(&word, FUTEX_WAIT_BITSET | PRIVATE, 0, NULL, NULL, (uint32_t)(intptr_t)arg) ==
+	      0);
 	__atomic_add_fetch(&awake, 1, __ATOMIC_SEQ_CST);
 	return NULL;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Other kinds of descriptors and other waiting calls: FIFO, eventfd, timerfd, files, datagrams in batches, locks,
+ * Other kinds of descriptors and other waiting calls: FIFO, eventfd, timerfd, files, datagrams in
+ *                                                     batches, locks,
  * children; and programs that close everything.
  */
 #include "io_check.h"
@@ -354,7 +355,8 @@ static void close_everything(void)
 	{
 		int (*hidden)(unsigned, unsigned, int);
 
-		hidden = (int (*)(unsigned, unsigned, int))dlsym(dlopen("libc.so.6", RTLD_NOW), "close_range");
+		hidden = (int (*)(unsigned, unsigned, int))dlsym(dlopen("libc.so.6", RTLD_NOW),
+								 "close_range");
 		CHECK(hidden && hidden(20, ~0u, 0) == 0);
 	}
 	for (int i = 0; i < 5; i++)

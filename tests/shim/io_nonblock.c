@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * O_NONBLOCK, time limits of sockets, ends of streams, closing under a waiter, numbers that are used again.
+ * O_NONBLOCK, time limits of sockets, ends of streams, closing under a waiter, numbers that are
+ * used again.
  */
 #include "io_check.h"
 
@@ -178,8 +179,9 @@ static void *reader(void *arg)
 	return (void *)(intptr_t)(n < 0 ? -errno : n);
 }
 
-/* A waiter's descriptor is closed: Linux lets it wait for the old file, others tell it EBADF. It ends either way
- * when the other side goes, and never takes anything from the number's next owner. */
+/* A waiter's descriptor is closed: Linux lets it wait for the old file, others tell it EBADF. It
+ * ends either way when the other side goes, and never takes anything from the number's next
+ * owner. */
 static void close_under_waiter(void)
 {
 	for (int round = 0; round < 8; round++) {

@@ -80,7 +80,8 @@ static void *acceptor(void *arg)
 	pthread_t t[PAIRS];
 
 	for (int i = 0; i < n; i++) {
-		int fd = i & 1 ? accept(listener, NULL, NULL) : accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		int fd = i & 1 ? accept(listener, NULL, NULL) :
+				 accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
 		CHECK(fd >= 0);
 		t[i] = start(echo, (void *)(intptr_t)fd);
@@ -185,7 +186,8 @@ static void big_writes(void)
 	free(big);
 }
 
-/* --- many threads write small records to one pipe, many read them: no record is torn (PIPE_BUF) --- */
+/* --- many threads write small records to one pipe, many read them: no record is torn (PIPE_BUF)
+ * --- */
 
 enum { WRITERS = 8, READERS = 8, RECORDS = 1500 };
 

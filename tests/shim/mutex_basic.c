@@ -3,7 +3,6 @@
  */
 #include "synctest.h"
 
-#include <sys/mman.h>
 #include <sys/wait.h>
 
 static pthread_mutex_t static_normal = PTHREAD_MUTEX_INITIALIZER;
@@ -55,7 +54,8 @@ static void *timed_from_other(void *m)
 	CHECK_IS(pthread_mutex_timedlock(m, &ts), ETIMEDOUT);
 	ts.tv_sec = -5;
 	err = pthread_mutex_timedlock(m, &ts);
-	CHECK(err == ETIMEDOUT || err == EINVAL);	/* EINVAL: the kernel's, for an inheriting one */
+	/* EINVAL: the kernel's, for an inheriting one */
+	CHECK(err == ETIMEDOUT || err == EINVAL);
 	ts = in_ms(CLOCK_REALTIME, 30);
 	ts.tv_nsec = 1000000000;
 	CHECK_IS(pthread_mutex_timedlock(m, &ts), EINVAL);
@@ -72,7 +72,7 @@ static void *hold(void *m)
 	CHECK_IS(pthread_mutex_lock(m), 0);
 	__atomic_store_n(&holding, 1, __ATOMIC_RELEASE);
 	sleep_ms(30);
-	__atomic_store_n(&holding, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&holding, 2, __ATOMIC_RELEASE);
 	CHECK_IS(pthread_mutex_unlock(m), 0);
 	return NULL;
 }
@@ -99,7 +99,8 @@ static void exercise(pthread_mutex_t *m, int type)
 		CHECK_IS((intptr_t)finish(start(unlock_from_other, m)), EPERM);
 	} else {
 		err = pthread_mutex_trylock(m);
-		CHECK(err == EBUSY || err == EDEADLK);	/* EDEADLK: glibc's, for an inheriting one */
+		/* EDEADLK: glibc's, for an inheriting one */
+		CHECK(err == EBUSY || err == EDEADLK);
 	}
 	if (type == PTHREAD_MUTEX_ERRORCHECK) {
 		CHECK_IS(pthread_mutex_lock(m), EDEADLK);
@@ -111,10 +112,13 @@ static void exercise(pthread_mutex_t *m, int type)
 	if (type == PTHREAD_MUTEX_ERRORCHECK || type == PTHREAD_MUTEX_RECURSIVE)
 		CHECK_IS(pthread_mutex_unlock(m), EPERM);
 
-	/* a wait that ends well, with and without limit; nanoseconds do not matter where nothing has to be waited for */
+	/* a wait that ends well, with and without limit; nanoseconds do not matter where nothing
+	 * has to be waited for */
 	for (int i = 0; i < 3; i++) {
+		holding = 0;
 		t = start(hold, m);
-		until(&holding, 1);
+		while (__atomic_load_n(&holding, __ATOMIC_ACQUIRE) == 0)
+			sleep_ms(1);
 		if (i == 0)
 			CHECK_IS(pthread_mutex_lock(m), 0);
 		else if (i == 1)
@@ -123,7 +127,7 @@ static void exercise(pthread_mutex_t *m, int type)
 			ts = in_ms(CLOCK_MONOTONIC, 10000);
 			CHECK_IS(pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &ts), 0);
 		}
-		CHECK_IS(__atomic_load_n(&holding, __ATOMIC_ACQUIRE), 0);
+		CHECK_IS(__atomic_load_n(&holding, __ATOMIC_ACQUIRE), 2);
 		CHECK_IS(pthread_mutex_unlock(m), 0);
 		finish(t);
 	}
@@ -181,12 +185,12 @@ static void robust(int protocol)
 
 static void shared(void)
 {
-	pthread_mutex_t *m = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pthread_mutex_t *m = shared_page();
 	int *counter = (int *)(m + 1), status;
 	pid_t child;
 
-	CHECK(m != MAP_FAILED);
-	make(m, PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, PTHREAD_PROCESS_SHARED);
+	make(m, PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED,
+	     PTHREAD_PROCESS_SHARED);
 	child = fork();
 	CHECK(child >= 0);
 	for (int i = 0; i < 5000; i++) {
@@ -227,9 +231,11 @@ int main(void)
 	exercise(&static_errorcheck, PTHREAD_MUTEX_ERRORCHECK);
 	exercise(&static_adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
 	for (unsigned i = 0; i < 4; i++) {
-		make(&m, types[i], PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, PTHREAD_PROCESS_PRIVATE);
+		make(&m, types[i], PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED,
+		     PTHREAD_PROCESS_PRIVATE);
 		exercise(&m, types[i]);
-		make(&m, types[i], PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_STALLED, PTHREAD_PROCESS_PRIVATE);
+		make(&m, types[i], PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_STALLED,
+		     PTHREAD_PROCESS_PRIVATE);
 		exercise(&m, types[i]);
 	}
 
@@ -244,7 +250,8 @@ int main(void)
 	robust(PTHREAD_PRIO_INHERIT);
 	shared();
 
-	make(&m, PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_PROTECT, PTHREAD_MUTEX_STALLED, PTHREAD_PROCESS_PRIVATE);
+	make(&m, PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_PROTECT, PTHREAD_MUTEX_STALLED,
+	     PTHREAD_PROCESS_PRIVATE);
 	CHECK_IS(pthread_mutex_getprioceiling(&m, &ceiling), 0);
 	CHECK(ceiling >= 1 && ceiling <= 99);
 	CHECK_IS(pthread_mutex_destroy(&m), 0);

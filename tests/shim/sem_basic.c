@@ -7,7 +7,6 @@
 #include <limits.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -147,12 +146,11 @@ static void across(sem_t *there, sem_t *back)
 
 static void between_processes(void)
 {
-	sem_t *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	sem_t *p = shared_page();
 	char name[2][64];
 	struct timespec ts;
 	sem_t *n[2];
 
-	CHECK(p != MAP_FAILED);
 	CHECK_IS(sem_init(&p[0], 1, 0), 0);
 	CHECK_IS(sem_init(&p[1], 1, 0), 0);
 	across(&p[0], &p[1]);

@@ -39,7 +39,8 @@ static void *drain(void *arg)
 		} else {
 			clock_gettime(CLOCK_MONOTONIC, &ts);
 			ts.tv_nsec = (ts.tv_nsec + r % 256 * 1000) % 1000000000;
-			err = r & 2 ? sem_trywait(&items) : sem_clockwait(&items, CLOCK_MONOTONIC, &ts);
+			err = r & 2 ? sem_trywait(&items) :
+				      sem_clockwait(&items, CLOCK_MONOTONIC, &ts);
 			if (err)
 				CHECK(errno == ETIMEDOUT || errno == EAGAIN);
 		}

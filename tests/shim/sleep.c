@@ -32,7 +32,8 @@ static void *kinds(void *arg)
 	CHECK(clock_nanosleep(CLOCK_REALTIME, 0, &ts, &rem) == 0 && rem.tv_sec == 7);
 	must_take(t0, 0.02);
 	for (int i = 0; i < 3; i++) {
-		static const clockid_t clocks[] = { CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_BOOTTIME };
+		static const clockid_t clocks[] = { CLOCK_MONOTONIC, CLOCK_REALTIME,
+						    CLOCK_BOOTTIME };
 		struct timespec at, after;
 
 		CHECK(clock_gettime(clocks[i], &at) == 0);
@@ -43,7 +44,8 @@ static void *kinds(void *arg)
 		}
 		CHECK(clock_nanosleep(clocks[i], TIMER_ABSTIME, &at, NULL) == 0);
 		CHECK(clock_gettime(clocks[i], &after) == 0);
-		CHECK(after.tv_sec > at.tv_sec || (after.tv_sec == at.tv_sec && after.tv_nsec >= at.tv_nsec));
+		CHECK(after.tv_sec > at.tv_sec ||
+		      (after.tv_sec == at.tv_sec && after.tv_nsec >= at.tv_nsec));
 		at.tv_sec -= 100;
 		t0 = now();
 		CHECK(clock_nanosleep(clocks[i], TIMER_ABSTIME, &at, NULL) == 0);

@@ -12,12 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #define CHECK(cond) do { \
 	if (!(cond)) { \
-		fprintf(stderr, "%s:%d: failed: %s (errno %d)\n", __FILE__, __LINE__, #cond, errno); \
+		fprintf(stderr, "%s:%d: failed: %s (errno %d)\n", __FILE__, __LINE__, #cond, \
+			errno); \
 		_exit(1); \
 	} \
 } while (0)
@@ -70,6 +72,15 @@ static inline void *finish(pthread_t t)
 
 	CHECK_IS(pthread_join(t, &result), 0);
 	return result;
+}
+
+/* A page that a child shares. */
+static inline void *shared_page(void)
+{
+	void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	CHECK(p != MAP_FAILED);
+	return p;
 }
 
 /* Wait, at most 10 s, until *word is `value`. */

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT
+ * Thread ids. The kernel's gettid would name the worker that carries the fiber just now: programs call it twice and compare, keep it as
+ * a name, or compare it to getpid() to know whether they are the main thread. So a fiber's is its own constant
+ * number, which no kernel thread can have, and signals sent to it find the fiber.
+ * Not for:   other system calls that take a thread id (sched_setaffinity, /proc/self/task): they say ESRCH.
+ */
+#include "pthread/io.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "runtime/runtime.h"
+
+WEFT__REAL(tgkill);
+
+pid_t weft__tid(void)
+{
+	struct weft__fiber *self = weft__self();
+
+	if (self->kind == WEFT__MAIN)
+		return getpid();
+	return weft__is_fiber(self) ? (pid_t)self->tid : weft__gettid();
+}
+
+struct wanted {
+	uint32_t tid;
+	struct weft__fiber *fiber;
+};
+
+static bool has_tid(struct weft__fiber *f, void *arg)
+{
+	struct wanted *w = arg;
+
+	if (f->tid != w->tid)
+		return false;
+	if (!weft__is_done(f))
+		w->fiber = f;
+	return true;
+}
+
+/* -EOPNOTSUPP: not the id of a fiber. The ids of ended threads are no better than in the kernel: they may be somebody else's. */
+long weft__tid_kill(pid_t tid, int sig)
+{
+	struct wanted w = { (uint32_t)tid, NULL };
+
+	if (!weft__running())
+		return -EOPNOTSUPP;
+	if (tid == getpid())
+		w.fiber = weft__rt.main;
+	else if (tid < 1 << 22)
+		return -EOPNOTSUPP;
+	else
+		weft__fibers_each(has_tid, &w);
+	return w.fiber ? -pthread_kill((pthread_t)weft__handle(w.fiber), sig) : -ESRCH;
+}
+
+WEFT__EXPORT pid_t gettid(void)
+{
+	return weft__tid();
+}
+
+WEFT__EXPORT int tgkill(pid_t tgid, pid_t tid, int sig)
+{
+	long r = tgid == getpid() ? weft__tid_kill(tid, sig) : -EOPNOTSUPP;
+
+	return r == -EOPNOTSUPP ? weft__real(tgkill)(tgid, tid, sig) : (int)weft__io_ret(r);
+}

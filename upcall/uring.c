@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: MIT
+ * See uring.h. One ring a VP, made at the VP's first operation.
+ *
+ * Raw:       io_uring by its three system calls. liburing would bring another dependency into every program, and close, mmap and munmap
+ *            calls that the shim interposes, for what is twenty lines here: one operation a submission, the ring's two indices.
+ * Submit:    a ring's submission side belongs to the fiber that runs on the VP, preemption disabled: so nobody can take the VP
+ *            away and no lock is needed, although the kernel may take a while. Each operation is submitted at once: there
+ *            is no later moment that is sure to come soon.
+ * Complete:  anybody reads the completion side under the ring's lock, from memory: every submitter before it parks, VPs when they look
+ *            around, the poller, the monitor. One eventfd, registered with all rings and in the netpoller's epoll, wakes those who sleep.
+ * Task work: the kernel finishes an operation in the context of the thread that submitted it, and interrupts it for that, be it computing
+ *            or asleep. That is the default and what we want: IORING_SETUP_COOP_TASKRUN would leave a completion to the next
+ *            timer tick when a hog runs there, DEFER_TASKRUN to a worker that may be stuck in the kernel.
+ * Full:      no more operations are under way on a ring than its completion side holds, so that the kernel never has to put one aside.
+ * Lifetime:  struct op lives on the stack of the fiber that waits for it. A completion is the last that the kernel does with it;
+ *            `done`, set under the ring's lock, the last that we do.
+ */
+#include "upcall/uring.h"
+
+#include <errno.h>
+#include <linux/io_uring.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "runtime/runtime.h"
+#include "runtime/wait.h"
+#include "upcall/netpoll.h"
+
+#define SQ 8u			/* submitted one at a time; it also bounds the kernel's threads that do what must wait */
+#define CQ 2048u		/* operations under way on one VP */
+#define BATCH 32		/* completions taken under one hold of the lock */
+#define MAX_LEN 0x7ffff000u	/* the kernel's own limit of one read or write */
+/* Linux 5.12: operations that must wait are done by threads with the caller's identity */
+#define NEED (IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | \
+	      IORING_FEAT_RW_CUR_POS | IORING_FEAT_NATIVE_WORKERS)
+
+struct op {
+	struct weft__fiber *fiber;
+	uint64_t ticket;		/* guarded by the ring's lock once submitted */
+	int32_t res;
+	_Atomic uint32_t done;
+};
+
+struct ring {
+	int fd;
+	bool dead;			/* owner: its descriptor is gone */
+	unsigned sq_mask, cq_mask, cq_size;
+	_Atomic uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail;	/* shared with the kernel */
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe *cqe;
+	uint32_t submitted;		/* owner; modulo 2^32, as cq_head is */
+	struct weft__lock lock;		/* the completion side */
+};
+
+static struct ring *_Atomic rings[WEFT__MAX_VPS];
+static _Atomic uint32_t used;		/* rings[used] and above are NULL */
+static _Atomic uint32_t under_way;
+static _Atomic bool useless;		/* the kernel has no io_uring for us */
+static _Atomic int evfd = -1;
+static struct weft__lock making;
+
+static long sys(long nr, long a, long b, long c, long d)
+{
+	return weft__arch_syscall(nr, a, b, c, d, 0, 0);
+}
+
+static void *map(int fd, size_t size, uint64_t what)
+{
+	long p = weft__arch_syscall(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+				    fd, (long)what);
+
+	if (p < 0 && p > -4096)
+		return NULL;
+	sys(SYS_madvise, p, (long)size, MADV_DONTFORK, 0);
+	return (void *)p;
+}
+
+/* --- making a ring; lock `making` held --- */
+
+static int make_eventfd(void)
+{
+	int fd = (int)sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK, 0, 0), err;
+
+	if (fd < 0)
+		return fd;
+	fd = weft__fd_protect(fd);
+	atomic_store_explicit(&evfd, fd, memory_order_relaxed);
+	err = weft__netpoll_watch_uring();
+	if (err) {
+		atomic_store_explicit(&evfd, -1, memory_order_relaxed);
+		weft__fd_release(fd);
+	}
+	return err;
+}
+
+static struct ring *make(void)
+{
+	struct io_uring_params p = { .flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP, .cq_entries = CQ };
+	size_t size, sq_size;
+	struct ring *r;
+	uint32_t *array;
+	char *mem;
+	int fd, ev;
+
+	if (weft__uring_eventfd() < 0 && make_eventfd() != 0)
+		return NULL;
+	fd = (int)sys(SYS_io_uring_setup, SQ, (long)&p, 0, 0);
+	if (fd < 0)
+		return NULL;
+	fd = weft__fd_protect(fd);
+	if ((p.features & NEED) != NEED)
+		goto no_fd;
+	r = weft__stack_map(sizeof *r);
+	if (!r)
+		goto no_fd;
+	size = p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe);
+	sq_size = p.sq_off.array + p.sq_entries * sizeof(uint32_t);
+	if (sq_size > size)
+		size = sq_size;
+	mem = map(fd, size, IORING_OFF_SQ_RING);
+	if (!mem)
+		goto no_ring;
+	r->sqe = map(fd, p.sq_entries * sizeof *r->sqe, IORING_OFF_SQES);
+	if (!r->sqe)
+		goto no_mem;
+	ev = weft__uring_eventfd();
+	if (sys(SYS_io_uring_register, fd, IORING_REGISTER_EVENTFD, (long)&ev, 1) != 0)
+		goto no_sqe;
+	r->fd = fd;
+	r->sq_head = (void *)(mem + p.sq_off.head);
+	r->sq_tail = (void *)(mem + p.sq_off.tail);
+	r->cq_head = (void *)(mem + p.cq_off.head);
+	r->cq_tail = (void *)(mem + p.cq_off.tail);
+	r->cqe = (void *)(mem + p.cq_off.cqes);
+	r->sq_mask = p.sq_entries - 1;
+	r->cq_mask = p.cq_entries - 1;
+	r->cq_size = p.cq_entries;
+	array = (void *)(mem + p.sq_off.array);
+	for (uint32_t i = 0; i < p.sq_entries; i++)
+		array[i] = i;
+	return r;
+
+no_sqe:
+	sys(SYS_munmap, (long)r->sqe, (long)(p.sq_entries * sizeof *r->sqe), 0, 0);
+no_mem:
+	sys(SYS_munmap, (long)mem, (long)size, 0, 0);
+no_ring:
+	sys(SYS_munmap, (long)r, sizeof *r, 0, 0);
+no_fd:
+	weft__fd_release(fd);
+	return NULL;
+}
+
+/* The VP's ring. Owner of the VP. */
+static struct ring *ring_of(struct weft__vp *vp)
+{
+	/* relaxed: written by an owner of this VP, and ownership changes hands with more than that */
+	struct ring *r = atomic_load_explicit(&rings[vp->index], memory_order_relaxed);
+
+	if (weft__likely(r != NULL))
+		return r->dead ? NULL : r;
+	weft__lock(&making, WEFT__RANK_NETPOLL);
+	r = make();
+	if (r) {
+		/* [URING-1] release; pairs with acquire in weft__uring_drain: what is in the ring's struct */
+		atomic_store_explicit(&rings[vp->index], r, memory_order_release);
+		if (atomic_load_explicit(&used, memory_order_relaxed) <= vp->index)
+			atomic_store_explicit(&used, vp->index + 1, memory_order_relaxed);
+	} else {
+		/* one that was refused will be refused again: descriptors, memory, seccomp, the sysctl */
+		atomic_store_explicit(&useless, true, memory_order_relaxed);
+	}
+	weft__unlock(&making, WEFT__RANK_NETPOLL);
+	return r;
+}
+
+/* --- the waiter's side --- */
+
+/* Hand the operation over. The owner of the ring. False: the kernel did not take it. */
+static bool submit(struct ring *r, const struct io_uring_sqe *sqe)
+{
+	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed);
+	long n;
+
+	/* relaxed: an old value of what others have taken only makes it look fuller */
+	if (r->submitted - atomic_load_explicit(r->cq_head, memory_order_relaxed) >= r->cq_size)
+		return false;
+	r->sqe[tail & r->sq_mask] = *sqe;
+	/* relaxed: counted before it can be completed; who looks for work sees it, as it saw us run */
+	atomic_fetch_add_explicit(&under_way, 1, memory_order_relaxed);
+	r->submitted++;
+	/* [URING-2] release; pairs with the kernel's acquire */
+	atomic_store_explicit(r->sq_tail, tail + 1, memory_order_release);
+	n = weft__arch_syscall(SYS_io_uring_enter, r->fd, 1, 0, 0, 0, 0);
+	if (weft__likely(n == 1))
+		return true;
+	/* [URING-2] acquire; pairs with the kernel's release: did it take it all the same? */
+	if (atomic_load_explicit(r->sq_head, memory_order_acquire) == tail + 1)
+		return true;
+	atomic_store_explicit(r->sq_tail, tail, memory_order_relaxed);
+	r->submitted--;
+	atomic_fetch_sub_explicit(&under_way, 1, memory_order_relaxed);
+	if (n == -EBADF || n == -EOPNOTSUPP || n == -EINVAL)
+		r->dead = true;		/* the program has closed our descriptor */
+	return false;
+}
+
+static bool is_done(struct op *op)
+{
+	/* [URING-3] acquire; pairs with release in take: the result */
+	return atomic_load_explicit(&op->done, memory_order_acquire) != 0;
+}
+
+/* Park until the kernel is done with it, whatever else wakes us. */
+static void wait_for(struct weft__fiber *self, struct ring *r, struct op *op)
+{
+	uint64_t ticket = op->ticket;
+
+	weft__uring_drain();
+	if (is_done(op)) {
+		weft__wait_cancel(self, ticket);
+		return;
+	}
+	for (;;) {
+		weft__wait_park(self, ticket, WEFT__NEVER);
+		if (is_done(op))
+			return;
+		/* a signal: its handler runs when we are back. Under the lock, or the completion may look for the old ticket. */
+		weft__lock(&r->lock, WEFT__RANK_NETPOLL);
+		if (is_done(op)) {
+			weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+			return;
+		}
+		op->ticket = ticket = weft__wait_begin(self);
+		weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+	}
+}
+
+static long perform(struct io_uring_sqe *sqe)
+{
+	struct weft__fiber *self = weft__self();
+	struct weft__vp *vp;
+	struct ring *r;
+	struct op op;
+
+	if (!weft__uring_usable() || !weft__is_fiber(self))
+		return -ENOSYS;
+	weft__preempt_disable(self);
+	vp = weft__vp_of(self);
+	r = vp ? ring_of(vp) : NULL;
+	if (!r) {
+		weft__preempt_enable(self);
+		return -ENOSYS;
+	}
+	op.fiber = self;
+	op.ticket = weft__wait_begin(self);
+	op.res = -ENOSYS;
+	atomic_init(&op.done, 0);
+	sqe->user_data = (uintptr_t)&op;
+	if (submit(r, sqe))
+		wait_for(self, r, &op);
+	else
+		weft__wait_cancel(self, op.ticket);
+	weft__preempt_enable(self);
+	switch (op.res) {
+	case -EINTR:			/* no signal that the program knows of */
+	case -EAGAIN:			/* O_NONBLOCK means nothing to a file's plain read, but something here */
+	case -ECANCELED:
+	case -EOPNOTSUPP:
+	case -EINVAL:			/* or an operation or flag that this io_uring does not know: let the plain call judge */
+		return -ENOSYS;
+	default:
+		return op.res;
+	}
+}
+
+bool weft__uring_usable(void)
+{
+	return !weft__rt.cfg.uring_off && !atomic_load_explicit(&useless, memory_order_relaxed);
+}
+
+static long transfer(int opcode, int fd, const void *addr, size_t n, off_t off)
+{
+	struct io_uring_sqe sqe;
+
+	if (n > MAX_LEN)
+		return -ENOSYS;
+	memset(&sqe, 0, sizeof sqe);
+	sqe.opcode = (uint8_t)opcode;
+	sqe.fd = fd;
+	sqe.addr = (uintptr_t)addr;
+	sqe.len = (uint32_t)n;
+	sqe.off = (uint64_t)off;
+	return perform(&sqe);
+}
+
+long weft__uring_read(int fd, void *buf, size_t n, off_t off)
+{
+	return transfer(IORING_OP_READ, fd, buf, n, off);
+}
+
+/* A file size limit met is a signal to the thread that writes, and that may be one of the kernel's: the plain call sends it to the right one. */
+static long limited(long r)
+{
+	return r == -EFBIG ? -ENOSYS : r;
+}
+
+long weft__uring_write(int fd, const void *buf, size_t n, off_t off)
+{
+	return limited(transfer(IORING_OP_WRITE, fd, buf, n, off));
+}
+
+long weft__uring_readv(int fd, const struct iovec *iov, int cnt, off_t off)
+{
+	return cnt < 0 ? -ENOSYS : transfer(IORING_OP_READV, fd, iov, (size_t)cnt, off);
+}
+
+long weft__uring_writev(int fd, const struct iovec *iov, int cnt, off_t off)
+{
+	return cnt < 0 ? -ENOSYS : limited(transfer(IORING_OP_WRITEV, fd, iov, (size_t)cnt, off));
+}
+
+long weft__uring_fsync(int fd, bool data_only)
+{
+	struct io_uring_sqe sqe;
+
+	memset(&sqe, 0, sizeof sqe);
+	sqe.opcode = IORING_OP_FSYNC;
+	sqe.fd = fd;
+	sqe.fsync_flags = data_only ? IORING_FSYNC_DATASYNC : 0;
+	return perform(&sqe);
+}
+
+/* --- the completion side --- */
+
+bool weft__uring_busy(void)
+{
+	/* relaxed: a hint; see submit */
+	return atomic_load_explicit(&under_way, memory_order_relaxed) != 0;
+}
+
+static bool has_completions(struct ring *r)
+{
+	/* [URING-4] acquire; pairs with the kernel's release: the entries */
+	return atomic_load_explicit(r->cq_tail, memory_order_acquire) !=
+	       atomic_load_explicit(r->cq_head, memory_order_relaxed);
+}
+
+static int take(struct ring *r)
+{
+	struct { struct weft__fiber *fiber; uint64_t ticket; } got[BATCH];
+	uint32_t head, tail;
+	int n = 0;
+
+	if (!weft__trylock(&r->lock, WEFT__RANK_NETPOLL))
+		return -1;
+	head = atomic_load_explicit(r->cq_head, memory_order_relaxed);
+	/* [URING-4] acquire; pairs with the kernel's release: the entries */
+	tail = atomic_load_explicit(r->cq_tail, memory_order_acquire);
+	for (; head != tail && n < BATCH; head++, n++) {
+		struct io_uring_cqe *cqe = &r->cqe[head & r->cq_mask];
+		struct op *op = (struct op *)(uintptr_t)cqe->user_data;
+
+		got[n].fiber = op->fiber;
+		got[n].ticket = op->ticket;
+		op->res = cqe->res;
+		/* [URING-3] release; pairs with acquire in is_done */
+		atomic_store_explicit(&op->done, 1, memory_order_release);
+	}
+	/* [URING-5] release; pairs with the kernel's acquire: we have read the entries */
+	atomic_store_explicit(r->cq_head, head, memory_order_release);
+	weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+	atomic_fetch_sub_explicit(&under_way, (uint32_t)n, memory_order_relaxed);
+	/* a fiber that was faster has left its wait: the ticket loses */
+	for (int i = 0; i < n; i++)
+		weft__wait_wake(got[i].fiber, got[i].ticket, WEFT__WOKEN);
+	return n;
+}
+
+int weft__uring_drain(void)
+{
+	uint32_t last = atomic_load_explicit(&used, memory_order_relaxed);
+	int woken = 0;
+
+	if (!weft__uring_busy())
+		return 0;
+	for (uint32_t i = 0; i < last; i++) {
+		/* [URING-1] acquire; pairs with release in ring_of */
+		struct ring *r = atomic_load_explicit(&rings[i], memory_order_acquire);
+
+		/* Whoever holds the lock looks again after it let go, so what we see and cannot take is not lost; the
+		 * fence is for that. */
+		while (r && has_completions(r)) {
+			int n = take(r);
+
+			if (n < 0)
+				break;
+			woken += n;
+			atomic_thread_fence(memory_order_seq_cst);
+		}
+	}
+	return woken;
+}
+
+int weft__uring_eventfd(void)
+{
+	return atomic_load_explicit(&evfd, memory_order_relaxed);
+}
+
+void weft__uring_forked(void)
+{
+	/* the mappings were not inherited; the structs are small and left behind */
+	for (uint32_t i = 0; i < atomic_load_explicit(&used, memory_order_relaxed); i++) {
+		struct ring *r = atomic_load_explicit(&rings[i], memory_order_relaxed);
+
+		if (r)
+			weft__fd_release(r->fd);
+		atomic_store_explicit(&rings[i], NULL, memory_order_relaxed);
+	}
+	weft__fd_release(weft__uring_eventfd());
+	atomic_store_explicit(&evfd, -1, memory_order_relaxed);
+	atomic_store_explicit(&used, 0, memory_order_relaxed);
+	atomic_store_explicit(&under_way, 0, memory_order_relaxed);
+	atomic_store_explicit(&making.word, 0, memory_order_relaxed);
+}
