@@ -326,6 +326,23 @@ static void arm_netpoll(bool on)
 	mon.netpoll_on = on;
 }
 
+/* The program closed our descriptors by a way that no wrapper sees. The rings cannot be polled any more: task states will do. */
+static void rebuild(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &tag_event };
+
+	weft__fd_lost(mon.epfd);
+	weft__fd_lost(mon.evfd);
+	mon.epfd = weft__fd_protect((int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC));
+	mon.evfd = weft__fd_protect((int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
+	if (mon.epfd < 0 || mon.evfd < 0 || epoll_ctl(mon.epfd, EPOLL_CTL_ADD, mon.evfd, &ev) != 0)
+		weft__die("the monitor's descriptors were closed and cannot be made again");
+	atomic_store_explicit(&mon.notified, 0, memory_order_relaxed);
+	mon.netpoll_fd = -1;
+	if (weft__source == WEFT_BLOCKED_RECORDS)
+		weft__source = WEFT_BLOCKED_STATE;
+}
+
 static void one_round(void)
 {
 	struct epoll_event ev[EVENTS];
@@ -384,6 +401,8 @@ static void one_round(void)
 		timeout = &ts;
 	}
 	n = (int)syscall(SYS_epoll_pwait2, mon.epfd, ev, EVENTS, timeout, NULL, 8);
+	if (n < 0 && errno == EBADF)
+		rebuild();
 	atomic_store_explicit(&weft__rt.monitor_asleep, 0, memory_order_relaxed);
 	atomic_fetch_add_explicit(&weft__rt.n.monitor, 1, memory_order_relaxed);
 	now = weft__now();
