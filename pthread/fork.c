@@ -24,8 +24,8 @@ WEFT__EXPORT pid_t fork(void)
 	int saved = errno;
 	pid_t pid;
 
-	mark = weft__block_enter_long();
 	weft__preempt_disable(self);
+	mark = weft__block_enter_long();
 	pid = weft__real(fork)();
 	if (pid == 0) {
 		weft__forked();
@@ -33,9 +33,9 @@ WEFT__EXPORT pid_t fork(void)
 	}
 	if (pid < 0)
 		saved = errno;
-	weft__preempt_enable(self);
 	if (pid != 0)
 		weft__block_exit(mark);
+	weft__preempt_enable(self);
 	errno = saved;
 	return pid;
 }

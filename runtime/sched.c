@@ -457,7 +457,15 @@ static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, stru
 		weft__set_kernel_mask(next->sigmask);
 	set_tls(w, self, next);
 	weft__arch_switch(&self->ctx, &next->ctx);
-	weft__finish(self);
+	w = self->worker;
+	if (weft__likely(w->op == WEFT__OP_ROTATED &&
+			 !atomic_load_explicit(&self->sig_pending, memory_order_relaxed))) {
+		/* weft__finish, for the common case */
+		weft__vpq_unlock(atomic_load_explicit(&w->vp, memory_order_relaxed));
+		submitted();
+	} else {
+		weft__finish(self);
+	}
 	return true;
 }
 

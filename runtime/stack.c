@@ -34,8 +34,10 @@
 
 #define PAGE 4096ul
 #define MAX_CLASSES 64
-#define POOL_KEEP 256u		/* free fibers a VP keeps, pages and all */
+#define POOL_KEEP 1024u		/* free fibers a VP keeps, pages and all */
 #define HOT_KEEP 2048u		/* and the shared lists of all classes together */
+#define COLOURS 16u
+#define COLOUR 256u
 #define HOT_TOP (16 * 1024ul)	/* what is kept of a stack whose pages are given back */
 #define SLAB_BYTES (64ul << 20)	/* first slabs; virtual, not memory */
 #define SLAB_MAX_SLOTS 4096u
@@ -208,7 +210,8 @@ static struct weft__fiber *carve(unsigned class)
 	c->left--;
 	c->made++;
 	pool.made++;
-	end = slot + c->slot_size;
+	/* tops at different offsets: equal ones would compete for the same cache sets */
+	end = slot + c->slot_size - (pool.made & (COLOURS - 1)) * COLOUR;
 	f = (struct weft__fiber *)((uintptr_t)(end - sizeof *f) & ~(uintptr_t)63);
 	stack = (struct weft__stack *)((uintptr_t)((char *)f - sizeof *stack) & ~(uintptr_t)15);
 	tcb = (char *)((uintptr_t)((char *)stack - weft__tcb_size()) & ~(uintptr_t)(align - 1));
@@ -262,6 +265,7 @@ struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack
 		f = vp->pool;
 		vp->pool = f->next;
 		vp->pool_len--;
+		__builtin_prefetch(f->next, 1);		/* the next spawn's */
 		weft__preempt_enable(self);
 		return f;
 	}
@@ -280,7 +284,7 @@ struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack
 		else
 			size += pool.signal_room;
 		slot = weft__tls_size(&align) + align + sizeof(struct weft__fiber) +
-		       sizeof(struct weft__stack) + 256;
+		       sizeof(struct weft__stack) + 256 + COLOURS * COLOUR;
 		if (size > SIZE_MAX / 4 || guard > SIZE_MAX / 4) {
 			class = MAX_CLASSES;
 		} else {

@@ -34,12 +34,18 @@ struct weft__fiber *weft__block_enter(void)
 struct weft__fiber *weft__block_enter_long(void)
 {
 	struct weft__fiber *self = weft__self();
+	uint64_t start;
 
 	if (!weft__is_fiber(self))
 		return NULL;
 	weft__preempt_disable(self);
 	announce(self->worker, WEFT__B_MARKED);
+	start = weft__now();
 	weft__vp_surrender(self);
+	weft__blocked_note(weft__now() - start);
+	/* a preemption that was refused is void now: taking it would bring the fiber back with a VP and without its mark */
+	if (!atomic_load_explicit(&self->sig_pending, memory_order_relaxed))
+		self->preempt_pending = 0;
 	weft__preempt_enable(self);
 	return self;
 }

@@ -44,6 +44,7 @@
 #define MARK_NS (20 * US)		/* marks: a call that lasts that long stalls */
 #define BACKOFF_MIN_US 100u
 #define BACKOFF_MAX_US 4000u
+#define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
 #define EVENTS 64
 
 enum weft_blocked_source weft__source;
@@ -133,14 +134,13 @@ static void adopt_orphans(void)
 	}
 }
 
-static void hand_off(struct weft__worker *w, uint64_t since, uint64_t now)
+static void hand_off(struct weft__worker *w, uint64_t since)
 {
 	struct weft__vp *vp;
 
 	if (!weft__vp_retake(w, &vp))
 		return;
-	if (since && since < now)
-		weft__blocked_note(weft__now() - since);
+	weft__blocked_note(weft__now() - since);
 	w->backoff_us = 0;
 	weft__vp_give(vp);
 	adopt_orphans();
@@ -156,7 +156,7 @@ static void on_record(struct weft__worker *w, uint64_t now)
 		return;
 	case WEFT__SEEN_BLOCKED:
 		if (atomic_load_explicit(&w->vp, memory_order_relaxed) && anything_queued())
-			hand_off(w, w->out_at, now);
+			hand_off(w, w->out_at ? w->out_at : now);
 		break;
 	case WEFT__SEEN_BACK:
 	case WEFT__SEEN_PREEMPTED:	/* then it ran before */
@@ -242,21 +242,22 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 			weft__records_arm(w);
 			/* it may have stalled before */
 			if (weft__state_blocked(w->tid)) {
-				hand_off(w, 0, now);
+				/* since when is not known; it matters since something is queued, that is, since we woke */
+				hand_off(w, now);
 				return;
 			}
 		}
 		break;
 	case WEFT_BLOCKED_MARKS:
 		if (stalls(w, now)) {
-			hand_off(w, w->out_at, now);
+			hand_off(w, w->out_at ? w->out_at : now);
 			return;
 		}
 		min_of(next, now + (w->slow_looks++ < 50 ? MARK_NS : MS));
 		break;
 	default:
 		if (ran > 0 && stalls(w, now)) {
-			hand_off(w, w->seen_since, now);
+			hand_off(w, w->seen_since);
 			return;
 		}
 		min_of(next, now + (w->slow_looks++ < 10 ? 200 * US : MS));
@@ -276,6 +277,17 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 	} else {
 		min_of(next, w->seen_since + q);
 	}
+}
+
+/* Stalled workers that came back unseen: without records nobody tells. */
+static void look_for_returned(uint64_t now)
+{
+	/* [WORKERS-1] acquire; pairs with release in runtime/start.c:worker_publish */
+	struct weft__worker *w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
+
+	for (; w; w = w->all_next)
+		if (atomic_load_explicit(&w->stalled, memory_order_relaxed) && !weft__state_blocked(w->tid))
+			weft__kick(w, now);
 }
 
 /* `urgent`: we have just put fibers into the common queue ourselves, timers or descriptors that the VPs should have attended to: so
@@ -298,14 +310,6 @@ static uint64_t look(uint64_t now, bool urgent)
 	/* a slot that stays full beside an idle VP (sched.c, ping-pong) */
 	if (idle_vps())
 		weft__idle_wake();
-	/* stalled workers that came back unseen */
-	if (weft__source != WEFT_BLOCKED_RECORDS)
-		/* [WORKERS-1] acquire; pairs with release in runtime/start.c:worker_publish */
-		for (struct weft__worker *w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
-		     w; w = w->all_next)
-			if (atomic_load_explicit(&w->stalled, memory_order_relaxed) &&
-			    !weft__state_blocked(w->tid))
-				weft__kick(w, now);
 	return next;
 }
 
@@ -367,6 +371,11 @@ static void one_round(void)
 	else if (queued)
 		weft__idle_wake();
 	mon.urgent = false;
+	if (weft__source != WEFT_BLOCKED_RECORDS &&
+	    atomic_load_explicit(&weft__rt.nblocked, memory_order_relaxed)) {
+		look_for_returned(now);
+		min_of(&next, now + (queued ? MS : RETURNED_NS));
+	}
 	if (queued)
 		mon.idle_looks = 0;
 	else if (idle_vps() == weft__rt.nvps || ++mon.idle_looks >= LINGER)
@@ -386,7 +395,10 @@ static void one_round(void)
 	}
 	if (sleepy)
 		atomic_store_explicit(&weft__rt.monitor_asleep, 1, memory_order_relaxed);
-	weft__fence_heavy();
+	/* An IPI to every running worker. A short sleep can do without: an earlier timer, or a queue, that is missed by
+	 * this race is seen when it ends. */
+	if (sleepy || next - now > MS)
+		weft__fence_heavy();
 	if ((sleepy && (anything_queued() || somebody_polls() != attended)) ||
 	    weft__first_timer() < first || *(struct weft__vp *volatile *)&weft__rt.orphans) {
 		atomic_store_explicit(&weft__rt.monitor_asleep, 0, memory_order_relaxed);

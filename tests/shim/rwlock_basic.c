@@ -124,11 +124,19 @@ static void exercise(pthread_rwlock_t *rw, int kind)
 	writes = reads = 0;
 	CHECK_IS(pthread_rwlock_rdlock(rw), 0);
 	t[0] = start(write_once, rw);
-	sleep_ms(20);
-	t[1] = start(read_once, rw);
-	sleep_ms(20);
-	CHECK_IS(__atomic_load_n(&reads, __ATOMIC_ACQUIRE),
-		 kind != PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	if (kind == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) {
+		while (pthread_rwlock_tryrdlock(rw) == 0) {	/* until the writer waits */
+			CHECK_IS(pthread_rwlock_unlock(rw), 0);
+			sleep_ms(1);
+		}
+		t[1] = start(read_once, rw);
+		sleep_ms(20);
+		CHECK_IS(__atomic_load_n(&reads, __ATOMIC_ACQUIRE), 0);
+	} else {
+		sleep_ms(20);
+		t[1] = start(read_once, rw);
+		until(&reads, 1);
+	}
 	CHECK_IS(__atomic_load_n(&writes, __ATOMIC_ACQUIRE), 0);
 	CHECK_IS(pthread_rwlock_unlock(rw), 0);
 	finish(t[0]);
