@@ -3,40 +3,42 @@
  * return to that worker's stack: glibc counts it as free (reclaim_stacks). So the runtime is as before its start, the fiber keeps its
  * own stack and TLS for the rest of the child's life, and the next pthread_create starts a new runtime.
  *
- * Preemption is disabled over the call: the fiber must be on the same worker before and after. But libc waits in it, for the locks of
- * stdio and of all malloc arenas, whose owners may be preempted fibers: so the VP is given away first. Handlers registered
- * with pthread_atfork may still wait: they park and come back, only then does libc clone the process.
+ * Preemption stays enabled: libc waits in fork for the locks of stdio and of all malloc arenas, whose owners may be preempted fibers that
+ * need this VP, and handlers of pthread_atfork may wait for anything. The fiber may continue on another worker meanwhile; only the
+ * moment of the clone itself matters, and that is one instruction. The program's signals are blocked, so that no handler of
+ * its runs in the child before the runtime is as before its start.
  * vfork: the child would run our wrappers on the parent's fiber; POSIX allows it to be fork.
  */
 #include <errno.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "pthread/shim.h"
 #include "runtime/runtime.h"
 #include "upcall/block.h"
+#include "upcall/signals.h"
 
 WEFT__REAL(fork);
 
 WEFT__EXPORT pid_t fork(void)
 {
-	struct weft__fiber *self = weft__self();
+	uint64_t all = ~0ull, mask;
 	struct weft__fiber *mark;
-	int saved = errno;
+	int err;
 	pid_t pid;
 
-	weft__preempt_disable(self);
-	mark = weft__block_enter_long();
+	weft__signal_mask(SIG_SETMASK, &all, &mask);
+	mark = weft__block_enter();
 	pid = weft__real(fork)();
+	err = errno;
 	if (pid == 0) {
 		weft__forked();
 		weft__keys_forked();
-	}
-	if (pid < 0)
-		saved = errno;
-	if (pid != 0)
+	} else {
 		weft__block_exit(mark);
-	weft__preempt_enable(self);
-	errno = saved;
+	}
+	weft__signal_mask(SIG_SETMASK, &mask, NULL);
+	errno = err;
 	return pid;
 }
 

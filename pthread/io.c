@@ -81,11 +81,10 @@ static long direct(struct weft__fiber *self, bool out, int fd, const struct iove
 			r = by_uring(true, fd, iov, cnt, -1);
 		} else {
 			end = weft__sys(SYS_lseek, fd, total, SEEK_CUR);
-			if (end >= total) {
+			if (end >= total)
 				r = by_uring(out, fd, iov, cnt, end - total);
-				if (r < total)
-					weft__sys(SYS_lseek, fd, r > 0 ? r - total : -total, SEEK_CUR);
-			}
+			if (end >= total && r < total)
+				weft__sys(SYS_lseek, fd, (r > 0 ? r : 0) - total, SEEK_CUR);
 		}
 	}
 	return r == -ENOSYS ? WEFT__MARKED_LONG(self, plain(out, fd, iov, cnt)) : r;
@@ -281,9 +280,9 @@ WEFT__EXPORT ssize_t writev(int fd, const struct iovec *iov, int cnt)
 
 /* --- at an offset: files. Elsewhere they fail at once. --- */
 
-/* A buffered read. What the page cache has does not wait; for what it has not, io_uring does. -ENOSYS:
- * nothing done, make the plain call. (Not for read(2): with the file's position in play, a read
- * in two pieces would not be atomic. There readahead makes waits rare.) */
+/* A buffered read. What the page cache has does not wait; for what it has not, io_uring does.
+ * -ENOSYS: nothing done, make the plain call. (Not for read(2): with the file's position in play, a
+ * read in two pieces would not be atomic. There readahead makes waits rare.) */
 static long read_at(int fd, const struct iovec *iov, int cnt, off_t at)
 {
 	struct iovec rest[WEFT__IO_IOV];
@@ -303,7 +302,7 @@ static long read_at(int fd, const struct iovec *iov, int cnt, off_t at)
 		if (r > 0)
 			done += (size_t)r;
 		if (r < 0 && done == 0)
-			return -ENOSYS;		/* whatever it is, the plain call says it too */
+			return -ENOSYS;	/* whatever it is, the plain call says it too */
 		if (r <= 0 || done >= total)
 			return (long)done;
 		/* short: the end of the file, or of what the cache has */
@@ -312,30 +311,29 @@ static long read_at(int fd, const struct iovec *iov, int cnt, off_t at)
 	}
 }
 
+static long plain_at(bool out, int fd, const struct iovec *iov, int cnt, off_t at)
+{
+	if (cnt == 1)
+		return weft__sys(out ? SYS_pwrite64 : SYS_pread64, fd, iov->iov_base, iov->iov_len, at);
+	return weft__sys(out ? SYS_pwritev : SYS_preadv, fd, iov, cnt, at);
+}
+
 static long at_offset(struct weft__fiber *self, bool out, int fd, const struct iovec *iov, int cnt,
 		      off_t at)
 {
-	long nr = out ? cnt == 1 ? SYS_pwrite64 : SYS_pwritev : cnt == 1 ? SYS_pread64 : SYS_preadv;
 	int kind = weft__fd_kind(fd);
 	long r = -ENOSYS;
 
 	if (weft__uring_usable() && at >= 0 && cnt > 0 && cnt <= IOV_MAX) {
-		if (kind == WEFT__FD_DIRECT)
-			r = weft__iov_total(iov, (size_t)cnt) <= MOST ? by_uring(out, fd, iov, cnt, at) :
-									-ENOSYS;
+		if (kind == WEFT__FD_DIRECT && weft__iov_total(iov, (size_t)cnt) <= MOST)
+			r = by_uring(out, fd, iov, cnt, at);
 		else if (kind == WEFT__FD_FILE && !out)
 			r = read_at(fd, iov, cnt, at);
 	}
 	if (r != -ENOSYS)
 		return r;
-	if (cnt == 1)
-		r = kind == WEFT__FD_DIRECT ?
-			WEFT__MARKED_LONG(self, weft__sys(nr, fd, iov->iov_base, iov->iov_len, at)) :
-			WEFT__MARKED(self, weft__sys(nr, fd, iov->iov_base, iov->iov_len, at));
-	else
-		r = kind == WEFT__FD_DIRECT ? WEFT__MARKED_LONG(self, weft__sys(nr, fd, iov, cnt, at)) :
-					      WEFT__MARKED(self, weft__sys(nr, fd, iov, cnt, at));
-	return r;
+	return kind == WEFT__FD_DIRECT ? WEFT__MARKED_LONG(self, plain_at(out, fd, iov, cnt, at)) :
+					 WEFT__MARKED(self, plain_at(out, fd, iov, cnt, at));
 }
 
 WEFT__REAL(pread);

@@ -280,6 +280,8 @@ int weft__join(struct weft__fiber *f, void **result, uint64_t deadline)
 		}
 		if (join == JOIN_DONE)
 			break;
+		weft__preempt_enable(self);	/* a signal: its handler runs here */
+		weft__preempt_disable(self);
 	}
 	if (!err) {
 		if (result)

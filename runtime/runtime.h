@@ -171,6 +171,12 @@ void weft__futex_forked(void);
 void weft__stats_print(void);		/* stats.c: to standard error */
 extern int (*weft__real_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
+/* --- reserve.c: kernel threads that can be made without malloc --- */
+#define WEFT__SCHED_STACK (256 * 1024ul)
+void weft__reserve_take(void);		/* one is being made */
+void weft__reserve_fill(void);		/* on a kernel thread without a VP: it may wait */
+void weft__reserve_forked(void);
+
 /* --- sched.c: switching. All with preemption disabled. --- */
 void weft__switch_away(struct weft__fiber *self, enum weft__op op);
 void weft__switch_to(struct weft__fiber *self, enum weft__op op, struct weft__fiber *next);

@@ -22,7 +22,7 @@
 #include "weft/weft.h"
 
 #define PUBLIC __attribute__((visibility("default")))
-#define SCHED_STACK (256 * 1024ul)
+#define SCHED_STACK WEFT__SCHED_STACK
 #define WORKER_LIMIT 20000u
 
 struct weft__rt weft__rt __attribute__((visibility("hidden")));
@@ -126,6 +126,7 @@ int weft__worker_new(struct weft__vp *vp)
 	if (!w)
 		return -EAGAIN;
 	w->next_vp = vp;
+	weft__reserve_take();
 	err = weft__real_pthread_create(&thread, &worker_attr, worker_main, w);
 	if (err) {
 		atomic_fetch_sub_explicit(&weft__rt.nworkers, 1, memory_order_relaxed);
@@ -275,6 +276,7 @@ void weft__forked(void)
 	weft__futex_forked();
 	weft__stacks_forked();
 	weft__foreign_forked();
+	weft__reserve_forked();
 	/* the dead fibers' VPs, queues and workers are left behind in copy-on-write memory */
 	memset(&weft__rt, 0, sizeof weft__rt);
 	weft__rt.main = self;

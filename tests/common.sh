@@ -12,6 +12,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/weft-test.XXXXXX")
 load_pids=
 common_cleanup() {
+	[ "$BASHPID" = $$ ] || return	# a subshell that a signal met before it dropped our trap
 	stop_load
 	rm -rf "$work"
 }
@@ -89,9 +90,10 @@ run_limited() {
 	fi
 	pid=$!
 	(
+		nap=
+		trap '[ -z "$nap" ] || kill $nap; exit' TERM
 		sleep "$limit" &
 		nap=$!
-		trap 'kill $nap; exit' TERM
 		wait $nap
 		trap '' TERM
 		: >"$log.hang"

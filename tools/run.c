@@ -167,7 +167,7 @@ static int usable(const char *path)
  * second installation), then the build tree that we run from, then the place of installation. */
 static int find_shim(char *path)
 {
-	static const char *const near[] = { "", ".libs/", "../.libs/" };
+	static const char *const near[] = { "", ".libs/", "../.libs/", "../lib/weft/" };
 	static char self[PATH_MAX], copy[PATH_MAX];
 	const char *env = getenv("WEFT_SHIM");
 	struct stat exe, st;

@@ -42,6 +42,7 @@
 #define HOG_NS (50 * US)		/* a fiber that ran that long will not look at the common queue by itself */
 #define TIMER_SLACK_NS (20 * US)	/* timers that close are taken in one go (the kernel's default slack is 50 µs) */
 #define MARK_NS (20 * US)		/* marks: a call that lasts that long stalls */
+#define SOON_NS (150 * US)		/* with the next look so near, races need not be closed by a barrier */
 #define BACKOFF_MIN_US 100u
 #define BACKOFF_MAX_US 4000u
 #define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
@@ -358,8 +359,9 @@ static void one_round(void)
 	adopt_orphans();
 	weft__posts_run();
 	attended = somebody_polls();
-	if (!attended && weft__hook_poll_busy() && now - weft__netpoll_last() > HOG_NS)
+	if (!attended && weft__netpoll_busy() && now - weft__netpoll_last() > HOG_NS)
 		mon.urgent |= weft__hook_poll(0) > 0;
+	mon.urgent |= weft__uring_drain() > 0;
 	first = weft__first_timer();
 	if (!attended && first <= now) {
 		mon.urgent |= weft__all_timers_run(now) > 0;
@@ -383,6 +385,7 @@ static void one_round(void)
 	else
 		min_of(&next, now + weft__rt.cfg.quantum_ns / 2);
 	attended = somebody_polls();
+	min_of(&next, weft__uring_moderate(!attended, now));
 	arm_netpoll(!attended && weft__hook_poll_busy());
 	if (!attended) {
 		if (first != WEFT__NEVER)
@@ -398,6 +401,8 @@ static void one_round(void)
 	/* An IPI to every running worker. A short sleep can do without: an earlier timer, or a queue, that is missed by
 	 * this race is seen when it ends. */
 	if (sleepy || next - now > MS)
+		/* a timer that is set meanwhile waits for the next look, if that is soon */
+	if (sleepy || next - now > SOON_NS)
 		weft__fence_heavy();
 	if ((sleepy && (anything_queued() || somebody_polls() != attended)) ||
 	    weft__first_timer() < first || *(struct weft__vp *volatile *)&weft__rt.orphans) {
@@ -481,6 +486,7 @@ static void *monitor_main(void *arg)
 	/* [START-1] acquire; pairs with seq_cst in runtime/start.c:weft__start: all that it set up */
 	while (atomic_load_explicit(&weft__rt.state, memory_order_acquire) != WEFT__RT_RUNNING)
 		syscall(SYS_sched_yield);
+	weft__reserve_fill();
 	for (;;)
 		one_round();
 	return NULL;

@@ -537,6 +537,8 @@ int weft__hook_poll(uint64_t timeout_ns)
 		atomic_store_explicit(&last_taken, weft__now(), memory_order_relaxed);
 		return woken;
 	}
+	if (timeout_ns && !woken)
+		woken = weft__uring_listen();
 	if (woken)
 		timeout_ns = 0;
 	if (timeout_ns)

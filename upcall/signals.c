@@ -21,6 +21,9 @@
 #define NSIG_ 65
 #define BIT(sig) (1ull << ((sig) - 1))
 
+/* si_code of a signal sent to the worker of the fiber in si_ptr; the kernel lets nobody but a thread itself say SI_TKILL */
+#define FOR_FIBER (-77)
+
 enum { FREE = 0, BUSY = 1, ANYBODY = 2 };	/* else: the address of the fiber it is for */
 
 struct slot {
@@ -112,18 +115,23 @@ static void raise_here(siginfo_t *info)
 /* The fiber has something in the table: make it look, wherever it is. */
 static void nudge(struct weft__fiber *f, int sig)
 {
+	struct weft__worker *w;
 	uint64_t s;
 
 	/* [SIGP-1] release; pairs with acquire in weft__signals_deferred */
 	atomic_store_explicit(&f->sig_pending, 1, memory_order_release);
-	/* [SIGW-1] seq_cst: the table before the wait; pairs with weft__signal_wait */
-	atomic_thread_fence(memory_order_seq_cst);
+	/* [SIGW-1] heavy side: the flag before the wait; pairs with weft__wait_park and weft__signal_wait */
+	weft__fence_heavy();
 	s = atomic_load_explicit(&f->wait, memory_order_relaxed);
 	if ((*(volatile uint64_t *)&f->sigmask & BIT(sig)) &&
 	    !(atomic_load_explicit(&f->sigwait, memory_order_relaxed) & BIT(sig)))
 		return;			/* blocked: taken when it unblocks it */
 	if ((s & WEFT__W_MASK) == WEFT__W_ARMED || (s & WEFT__W_MASK) == WEFT__W_PARKED)
 		weft__wait_wake(f, s & ~(uint64_t)WEFT__W_MASK, WEFT__INTERRUPTED);
+	/* Else it runs, or will: weft__finish looks. A wrong worker is harmless: then it has just been switched. */
+	w = *(struct weft__worker *volatile *)&f->worker;
+	if ((s & WEFT__W_MASK) != WEFT__W_PARKED && w && f != weft__tls_self)
+		weft__kick(w, weft__now());
 }
 
 static void entry(int sig, siginfo_t *info, void *uc)
@@ -132,20 +140,24 @@ static void entry(int sig, siginfo_t *info, void *uc)
 	void (*handler)(int, siginfo_t *, void *);
 	uint64_t mask;
 
-	if (info->si_code == SI_TKILL && info->si_pid == getpid() && info->si_ptr &&
-	    atomic_load_explicit(&weft__rt.state, memory_order_relaxed) == WEFT__RT_RUNNING)
+	if (info->si_code == FOR_FIBER && info->si_pid == getpid() &&
+	    atomic_load_explicit(&weft__rt.state, memory_order_relaxed) == WEFT__RT_RUNNING) {
 		target = info->si_ptr;
+		info->si_ptr = NULL;
+		info->si_code = SI_TKILL;
+	}
 	if (!synchronous(sig, info)) {
 		int saved = errno;
 
 		if (target && target != self) {
-			info->si_ptr = target;
 			if (put((uintptr_t)target, info))
 				nudge(target, sig);
 			errno = saved;
 			return;
 		}
-		if (self->kind == WEFT__SCHED) {
+		/* nobody's, or the kernel's mask is still that of who ran here before */
+		if (self->kind == WEFT__SCHED ||
+		    (!target && weft__is_fiber(self) && *(volatile uint64_t *)&self->sigmask & BIT(sig))) {
 			put(ANYBODY, info);
 			weft__hook_monitor_wake();
 			errno = saved;
@@ -164,8 +176,6 @@ static void entry(int sig, siginfo_t *info, void *uc)
 			return;
 		}
 	}
-	if (target)
-		info->si_ptr = NULL;
 	handler = (void (*)(int, siginfo_t *, void *))atomic_load_explicit(&handlers[sig], memory_order_relaxed);
 	if (!handler)
 		return;
@@ -264,9 +274,11 @@ int weft__signal_send(struct weft__fiber *f, int sig, const siginfo_t *given)
 	    !(*(volatile uint64_t *)&f->sigmask & BIT(sig)) && f->worker) {
 		/* it runs, or is about to: through its worker, so that a system call it is in is interrupted */
 		info.si_ptr = f;
+		info.si_code = FOR_FIBER;
 		if (syscall(SYS_rt_tgsigqueueinfo, getpid(), f->worker->tid, sig, &info) == 0)
 			return 0;
 		info.si_ptr = NULL;
+		info.si_code = SI_TKILL;
 	}
 	weft__preempt_disable(self);
 	if (!put((uintptr_t)f, &info)) {
@@ -463,16 +475,10 @@ static void route(siginfo_t *info)
 			return;
 		f = find(sig, false);
 	}
-	if (f && put((uintptr_t)f, info)) {
-		uint64_t s = atomic_load_explicit(&f->wait, memory_order_relaxed);
-
-		nudge(f, sig);
-		/* it runs: make it look */
-		if ((s & WEFT__W_MASK) == WEFT__W_IDLE && f->worker)
-			weft__kick(f->worker, weft__now());
-	} else if (!f) {
+	if (!f)
 		put(ANYBODY, info);
-	}
+	else if (put((uintptr_t)f, info))
+		nudge(f, sig);
 }
 
 void weft__signals_route(void)

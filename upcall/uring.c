@@ -1,19 +1,31 @@
 /* SPDX-License-Identifier: MIT
  * See uring.h. One ring a VP, made at the VP's first operation.
  *
- * Raw:       io_uring by its three system calls. liburing would bring another dependency into every program, and close, mmap and munmap
- *            calls that the shim interposes, for what is twenty lines here: one operation a submission, the ring's two indices.
- * Submit:    a ring's submission side belongs to the fiber that runs on the VP, preemption disabled: so nobody can take the VP
- *            away and no lock is needed, although the kernel may take a while. Each operation is submitted at once: there
- *            is no later moment that is sure to come soon.
- * Complete:  anybody reads the completion side under the ring's lock, from memory: every submitter before it parks, VPs when they look
- *            around, the poller, the monitor. One eventfd, registered with all rings and in the netpoller's epoll, wakes those who sleep.
- * Task work: the kernel finishes an operation in the context of the thread that submitted it, and interrupts it for that, be it computing
- *            or asleep. That is the default and what we want: IORING_SETUP_COOP_TASKRUN would leave a completion to the next
- *            timer tick when a hog runs there, DEFER_TASKRUN to a worker that may be stuck in the kernel.
- * Full:      no more operations are under way on a ring than its completion side holds, so that the kernel never has to put one aside.
- * Lifetime:  struct op lives on the stack of the fiber that waits for it. A completion is the last that the kernel does with it;
- *            `done`, set under the ring's lock, the last that we do.
+ * Raw:       io_uring by its three system calls. liburing would bring another dependency into every
+ *            program, and close, mmap and munmap calls that the shim interposes, for what is twenty
+ *            lines here: one operation a submission, the ring's two indices.
+ * Submit:    a ring's submission side belongs to the fiber that runs on the VP, preemption
+ *            disabled: so nobody can take the VP away and no lock is needed, although the kernel
+ *            may take a while. Each operation is submitted at once: there is no later moment that
+ *            is sure to come soon.
+ * Complete:  anybody reads the completion side under the ring's lock, from memory: every submitter
+ *            before it parks, VPs when they look around, the poller, the monitor. One eventfd,
+ *            registered with all rings and in the netpoller's epoll, wakes those who sleep.
+ * Task work: the kernel finishes an operation in the context of the thread that submitted it, and
+ *            interrupts it for that, be it computing or asleep. That is the default and what we
+ *            want: IORING_SETUP_COOP_TASKRUN would leave a completion to the next timer tick when a
+ *            hog runs there, DEFER_TASKRUN to a worker that may be stuck in the kernel.
+ * Moderation: where all VPs compute, each wake-up of the monitor and each kick cost the hogs ~10
+ *            us. With many operations under way the monitor fetches their completions by the clock,
+ *            and the eventfd is silenced; as network drivers do it. Whoever silences it sees to it
+ *            that somebody looks. With few under way, latency counts and the eventfd tells.
+ * Not here:  fsync. It always waits, so the kernel would give it a thread, of which a ring has few
+ *            (4 a CPU); many at once between marks are better, for one commit of the file system's
+ *            journal serves them all.
+ * Full:      no more operations are under way on a ring than its completion side holds, so that the
+ *            kernel never has to put one aside.
+ * Lifetime:  struct op lives on the stack of the fiber that waits for it. A completion is the last
+ *            that the kernel does with it; `done`, set under the ring's lock, the last that we do.
  */
 #include "upcall/uring.h"
 
@@ -28,9 +40,13 @@
 #include "runtime/wait.h"
 #include "upcall/netpoll.h"
 
-#define SQ 8u			/* submitted one at a time; it also bounds the kernel's threads that do what must wait */
+#define SQ 8u			/* submitted one at a time */
 #define CQ 2048u		/* operations under way on one VP */
 #define BATCH 32		/* completions taken under one hold of the lock */
+#define MANY 8u			/* operations under way that are fetched by the clock, */
+#define PER_OP_NS 6000u		/* after that long each, half of what a fast disk takes, */
+#define WAIT_MAX_NS 400000u	/* or that long, */
+#define BARREN 3u		/* until it brought nothing so many times */
 #define MAX_LEN 0x7ffff000u	/* the kernel's own limit of one read or write */
 /* Linux 5.12: operations that must wait are done by threads with the caller's identity */
 #define NEED (IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | \
@@ -47,7 +63,8 @@ struct ring {
 	int fd;
 	bool dead;			/* owner: its descriptor is gone */
 	unsigned sq_mask, cq_mask, cq_size;
-	_Atomic uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail;	/* shared with the kernel */
+	/* shared with the kernel */
+	_Atomic uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail, *cq_flags;
 	struct io_uring_sqe *sqe;
 	struct io_uring_cqe *cqe;
 	uint32_t submitted;		/* owner; modulo 2^32, as cq_head is */
@@ -57,6 +74,9 @@ struct ring {
 static struct ring *_Atomic rings[WEFT__MAX_VPS];
 static _Atomic uint32_t used;		/* rings[used] and above are NULL */
 static _Atomic uint32_t under_way;
+static _Atomic uint32_t taken;		/* completions so far */
+static _Atomic bool silent;		/* the rings do not write to the eventfd */
+static uint32_t seen, barren;		/* monitor: the last `taken`; how often it stood still */
 static _Atomic bool useless;		/* the kernel has no io_uring for us */
 static _Atomic int evfd = -1;
 static struct weft__lock making;
@@ -68,8 +88,8 @@ static long sys(long nr, long a, long b, long c, long d)
 
 static void *map(int fd, size_t size, uint64_t what)
 {
-	long p = weft__arch_syscall(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-				    fd, (long)what);
+	long p = weft__arch_syscall(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_POPULATE, fd, (long)what);
 
 	if (p < 0 && p > -4096)
 		return NULL;
@@ -97,7 +117,10 @@ static int make_eventfd(void)
 
 static struct ring *make(void)
 {
-	struct io_uring_params p = { .flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP, .cq_entries = CQ };
+	struct io_uring_params p = {
+		.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+		.cq_entries = CQ,
+	};
 	size_t size, sq_size;
 	struct ring *r;
 	uint32_t *array;
@@ -133,6 +156,7 @@ static struct ring *make(void)
 	r->sq_tail = (void *)(mem + p.sq_off.tail);
 	r->cq_head = (void *)(mem + p.cq_off.head);
 	r->cq_tail = (void *)(mem + p.cq_off.tail);
+	r->cq_flags = (void *)(mem + p.cq_off.flags);
 	r->cqe = (void *)(mem + p.cq_off.cqes);
 	r->sq_mask = p.sq_entries - 1;
 	r->cq_mask = p.cq_entries - 1;
@@ -156,7 +180,8 @@ no_fd:
 /* The VP's ring. Owner of the VP. */
 static struct ring *ring_of(struct weft__vp *vp)
 {
-	/* relaxed: written by an owner of this VP, and ownership changes hands with more than that */
+	/* relaxed: written by an owner of this VP, and ownership changes hands with more than that
+	 */
 	struct ring *r = atomic_load_explicit(&rings[vp->index], memory_order_relaxed);
 
 	if (weft__likely(r != NULL))
@@ -164,12 +189,14 @@ static struct ring *ring_of(struct weft__vp *vp)
 	weft__lock(&making, WEFT__RANK_NETPOLL);
 	r = make();
 	if (r) {
-		/* [URING-1] release; pairs with acquire in weft__uring_drain: what is in the ring's struct */
+		/* [URING-1] release; pairs with acquire in weft__uring_drain: what is in the
+		 * ring's struct */
 		atomic_store_explicit(&rings[vp->index], r, memory_order_release);
 		if (atomic_load_explicit(&used, memory_order_relaxed) <= vp->index)
 			atomic_store_explicit(&used, vp->index + 1, memory_order_relaxed);
 	} else {
-		/* one that was refused will be refused again: descriptors, memory, seccomp, the sysctl */
+		/* one that was refused will be refused again: descriptors, memory, seccomp, the
+		 * sysctl */
 		atomic_store_explicit(&useless, true, memory_order_relaxed);
 	}
 	weft__unlock(&making, WEFT__RANK_NETPOLL);
@@ -188,7 +215,8 @@ static bool submit(struct ring *r, const struct io_uring_sqe *sqe)
 	if (r->submitted - atomic_load_explicit(r->cq_head, memory_order_relaxed) >= r->cq_size)
 		return false;
 	r->sqe[tail & r->sq_mask] = *sqe;
-	/* relaxed: counted before it can be completed; who looks for work sees it, as it saw us run */
+	/* relaxed: counted before it can be completed; who looks for work sees it, as it saw us
+	 * run */
 	atomic_fetch_add_explicit(&under_way, 1, memory_order_relaxed);
 	r->submitted++;
 	/* [URING-2] release; pairs with the kernel's acquire */
@@ -213,7 +241,9 @@ static bool is_done(struct op *op)
 	return atomic_load_explicit(&op->done, memory_order_acquire) != 0;
 }
 
-/* Park until the kernel is done with it, whatever else wakes us. */
+/* Park until the kernel is done with it, whatever else wakes us. Preemption is disabled twice,
+ * which tells weft__wait_park not to come back for a signal that is pending already: a handler
+ * that ran now might leave by longjmp, and the buffer is the kernel's. */
 static void wait_for(struct weft__fiber *self, struct ring *r, struct op *op)
 {
 	uint64_t ticket = op->ticket;
@@ -223,19 +253,18 @@ static void wait_for(struct weft__fiber *self, struct ring *r, struct op *op)
 		weft__wait_cancel(self, ticket);
 		return;
 	}
-	for (;;) {
+	weft__preempt_disable(self);
+	for (bool done = false; !done;) {
 		weft__wait_park(self, ticket, WEFT__NEVER);
-		if (is_done(op))
-			return;
-		/* a signal: its handler runs when we are back. Under the lock, or the completion may look for the old ticket. */
+		/* not done: a new signal. Under the lock, or the completion may look for the old
+		 * ticket. */
 		weft__lock(&r->lock, WEFT__RANK_NETPOLL);
-		if (is_done(op)) {
-			weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
-			return;
-		}
-		op->ticket = ticket = weft__wait_begin(self);
+		done = is_done(op);
+		if (!done)
+			op->ticket = ticket = weft__wait_begin(self);
 		weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
 	}
+	weft__preempt_enable(self);
 }
 
 static long perform(struct io_uring_sqe *sqe)
@@ -266,11 +295,11 @@ static long perform(struct io_uring_sqe *sqe)
 	weft__preempt_enable(self);
 	switch (op.res) {
 	case -EINTR:			/* no signal that the program knows of */
-	case -EAGAIN:			/* O_NONBLOCK means nothing to a file's plain read, but something here */
+	case -EAGAIN:			/* O_NONBLOCK: of no meaning to a file's plain read */
 	case -ECANCELED:
 	case -EOPNOTSUPP:
-	case -EINVAL:			/* or an operation or flag that this io_uring does not know: let the plain call judge */
-		return -ENOSYS;
+	case -EINVAL:			/* or an operation that this io_uring does not know */
+		return -ENOSYS;		/* let the plain call judge */
 	default:
 		return op.res;
 	}
@@ -301,7 +330,8 @@ long weft__uring_read(int fd, void *buf, size_t n, off_t off)
 	return transfer(IORING_OP_READ, fd, buf, n, off);
 }
 
-/* A file size limit met is a signal to the thread that writes, and that may be one of the kernel's: the plain call sends it to the right one. */
+/* A file size limit met is a signal to the thread that writes, and that may be one of the
+ * kernel's: the plain call sends it to the right one. */
 static long limited(long r)
 {
 	return r == -EFBIG ? -ENOSYS : r;
@@ -320,17 +350,6 @@ long weft__uring_readv(int fd, const struct iovec *iov, int cnt, off_t off)
 long weft__uring_writev(int fd, const struct iovec *iov, int cnt, off_t off)
 {
 	return cnt < 0 ? -ENOSYS : limited(transfer(IORING_OP_WRITEV, fd, iov, (size_t)cnt, off));
-}
-
-long weft__uring_fsync(int fd, bool data_only)
-{
-	struct io_uring_sqe sqe;
-
-	memset(&sqe, 0, sizeof sqe);
-	sqe.opcode = IORING_OP_FSYNC;
-	sqe.fd = fd;
-	sqe.fsync_flags = data_only ? IORING_FSYNC_DATASYNC : 0;
-	return perform(&sqe);
 }
 
 /* --- the completion side --- */
@@ -373,6 +392,7 @@ static int take(struct ring *r)
 	atomic_store_explicit(r->cq_head, head, memory_order_release);
 	weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
 	atomic_fetch_sub_explicit(&under_way, (uint32_t)n, memory_order_relaxed);
+	atomic_fetch_add_explicit(&taken, (uint32_t)n, memory_order_relaxed);
 	/* a fiber that was faster has left its wait: the ticket loses */
 	for (int i = 0; i < n; i++)
 		weft__wait_wake(got[i].fiber, got[i].ticket, WEFT__WOKEN);
@@ -390,8 +410,8 @@ int weft__uring_drain(void)
 		/* [URING-1] acquire; pairs with release in ring_of */
 		struct ring *r = atomic_load_explicit(&rings[i], memory_order_acquire);
 
-		/* Whoever holds the lock looks again after it let go, so what we see and cannot take is not lost; the
-		 * fence is for that. */
+		/* Whoever holds the lock looks again after it let go, so what we see and cannot
+		 * take is not lost; the fence is for that. */
 		while (r && has_completions(r)) {
 			int n = take(r);
 
@@ -402,6 +422,49 @@ int weft__uring_drain(void)
 		}
 	}
 	return woken;
+}
+
+static void silence(bool on)
+{
+	uint32_t flags = on ? IORING_CQ_EVENTFD_DISABLED : 0;
+
+	atomic_store_explicit(&silent, on, memory_order_relaxed);
+	for (uint32_t i = 0; i < atomic_load_explicit(&used, memory_order_relaxed); i++) {
+		/* [URING-1] acquire; pairs with release in ring_of */
+		struct ring *r = atomic_load_explicit(&rings[i], memory_order_acquire);
+
+		if (r)
+			atomic_store_explicit(r->cq_flags, flags, memory_order_relaxed);
+	}
+	/* what was completed in silence is seen by a drain from here on */
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+int weft__uring_listen(void)
+{
+	/* relaxed: if the monitor silences it just now, the monitor also looks */
+	if (atomic_load_explicit(&silent, memory_order_relaxed))
+		silence(false);
+	return weft__uring_drain();
+}
+
+uint64_t weft__uring_moderate(bool alone, uint64_t now)
+{
+	uint32_t n = atomic_load_explicit(&under_way, memory_order_relaxed);
+	uint32_t all = atomic_load_explicit(&taken, memory_order_relaxed);
+	uint64_t wait = n * PER_OP_NS;
+
+	barren = all == seen ? barren + 1 : 0;
+	seen = all;
+	if (alone && n >= MANY && barren < BARREN) {
+		if (!atomic_load_explicit(&silent, memory_order_relaxed))
+			silence(true);
+		return now + (wait < WAIT_MAX_NS ? wait : WAIT_MAX_NS);
+	}
+	if (!atomic_load_explicit(&silent, memory_order_relaxed))
+		return WEFT__NEVER;
+	silence(false);
+	return now;
 }
 
 int weft__uring_eventfd(void)
@@ -423,5 +486,6 @@ void weft__uring_forked(void)
 	atomic_store_explicit(&evfd, -1, memory_order_relaxed);
 	atomic_store_explicit(&used, 0, memory_order_relaxed);
 	atomic_store_explicit(&under_way, 0, memory_order_relaxed);
+	atomic_store_explicit(&silent, false, memory_order_relaxed);
 	atomic_store_explicit(&making.word, 0, memory_order_relaxed);
 }
