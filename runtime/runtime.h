@@ -44,6 +44,7 @@ struct weft__worker {
 	struct weft__lock lock;		/* the monitor, retaking; the worker, when it finds vp == NULL */
 	pid_t tid;
 	_Atomic uint32_t kicked;	/* a preemption signal is on its way; monitor sets, handler clears */
+	_Atomic uint32_t no_kick;	/* none must be sent: it is about to exec; the worker sets it */
 	uint64_t kicked_at;		/* monitor */
 	_Atomic uint32_t mark;		/* enum weft__block_state; worker writes, monitor reads */
 	uint32_t mark_seq;		/* worker: counts marks, so that the monitor sees progress */
@@ -171,12 +172,6 @@ void weft__futex_forked(void);
 void weft__stats_print(void);		/* stats.c: to standard error */
 extern int (*weft__real_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
-/* --- reserve.c: kernel threads that can be made without malloc --- */
-#define WEFT__SCHED_STACK (256 * 1024ul)
-void weft__reserve_take(void);		/* one is being made */
-void weft__reserve_fill(void);		/* on a kernel thread without a VP: it may wait */
-void weft__reserve_forked(void);
-
 /* --- sched.c: switching. All with preemption disabled. --- */
 void weft__switch_away(struct weft__fiber *self, enum weft__op op);
 void weft__switch_to(struct weft__fiber *self, enum weft__op op, struct weft__fiber *next);
@@ -249,6 +244,9 @@ size_t weft__tcb_size(void);
 int weft__tls_make(void *tcb, struct weft__fiber *f);	/* in zeroed memory of weft__tls_size() ending at tcb + tcb_size */
 int weft__tls_reset(void *tcb, struct weft__fiber *f);	/* a pooled one */
 void weft__tls_start(void);		/* on a fiber, before user code */
+/* The block of a worker, in zeroed memory of weft__tls_worker_size(), without a lock or malloc. The TCB. Not with shared TLS. */
+size_t weft__tls_worker_size(void);
+void *weft__tls_make_worker(void *mem, struct weft__fiber *sched);
 void weft__tls_dtors(void);		/* on a fiber, after user code: thread_local destructors */
 void weft__tls_exit(void);		/* then: reset what libc keeps for the thread */
 void weft__tls_unregister_rseq(void);

@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@
 #include "weft/weft.h"
 
 #define PUBLIC __attribute__((visibility("default")))
-#define SCHED_STACK WEFT__SCHED_STACK
+#define SCHED_STACK (256 * 1024ul)
 #define WORKER_LIMIT 20000u
 
 struct weft__rt weft__rt __attribute__((visibility("hidden")));
@@ -90,7 +91,7 @@ static void worker_publish(struct weft__worker *w)
 			memory_order_release, memory_order_relaxed));
 }
 
-static void *worker_main(void *arg)
+static void worker_main(void *arg)
 {
 	struct weft__worker *w = arg;
 	struct weft__vp *vp = w->next_vp;
@@ -102,6 +103,7 @@ static void *worker_main(void *arg)
 	w->sched.ctx.tls = w->sched.tcb;
 	w->sched.sigmask = ~0ull;
 	weft__tls_self = &w->sched;
+	weft__tls_start();
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* fibers' sleeps are precise; main's thread keeps what it has, execs inherit it */
 	weft__set_kernel_mask(~0ull);	/* the preemption signal only; fibers bring their own masks */
 	err = weft__hook_worker_start(w);
@@ -114,10 +116,43 @@ static void *worker_main(void *arg)
 	weft__sched_loop(w);
 }
 
+static void *worker_thread(void *arg)
+{
+	worker_main(arg);
+	return NULL;
+}
+
+/* Not by pthread_create: that takes malloc's and the loader's locks. If the owner of one is a fiber that was preempted, and the workers there
+ * are all stall on it (fork takes those of all arenas), this new worker is the one that has to run the owner. */
+static int thread_by_clone(struct weft__worker *w)
+{
+	const unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+				    CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID;
+	size_t bytes = (4096 + SCHED_STACK + weft__tls_worker_size() + 4095) & ~4095ul;
+	char *mem = weft__stack_map(bytes);
+	long tid;
+
+	if (!mem)
+		return -EAGAIN;
+	mprotect(mem, 4096, PROT_NONE);
+	tid = weft__arch_clone(flags, mem + 4096 + SCHED_STACK, &w->tid,
+			       weft__tls_make_worker(mem + 4096 + SCHED_STACK, &w->sched), worker_main, w);
+	if (tid < 0)
+		munmap(mem, bytes);
+	return tid < 0 ? (int)tid : 0;
+}
+
+/* With shared TLS fibers use the worker's, so it must be a whole one. */
+static int thread_by_libc(struct weft__worker *w)
+{
+	pthread_t thread;
+
+	return -weft__real_pthread_create(&thread, &worker_attr, worker_thread, w);
+}
+
 int weft__worker_new(struct weft__vp *vp)
 {
 	struct weft__worker *w;
-	pthread_t thread;
 	int err;
 
 	if (atomic_load_explicit(&weft__rt.nworkers, memory_order_relaxed) >= WORKER_LIMIT)
@@ -126,14 +161,12 @@ int weft__worker_new(struct weft__vp *vp)
 	if (!w)
 		return -EAGAIN;
 	w->next_vp = vp;
-	weft__reserve_take();
-	err = weft__real_pthread_create(&thread, &worker_attr, worker_main, w);
+	err = weft__rt.shared_tls ? thread_by_libc(w) : thread_by_clone(w);
 	if (err) {
 		atomic_fetch_sub_explicit(&weft__rt.nworkers, 1, memory_order_relaxed);
 		munmap(w, sizeof *w);
-		return -err;
 	}
-	return 0;
+	return err;
 }
 
 static void sched_entry(void)
@@ -199,7 +232,7 @@ static int start(struct weft__fiber *self)
 	pthread_attr_setstacksize(&worker_attr, SCHED_STACK);
 	pthread_attr_setdetachstate(&worker_attr, PTHREAD_CREATE_DETACHED);
 	weft__rt.pid = getpid();
-	weft__rt.signo = weft__rt.cfg.signo ? weft__rt.cfg.signo : SIGRTMAX;
+	weft__rt.signo = weft__rt.cfg.signo ? weft__rt.cfg.signo : 64;	/* not SIGRTMAX: the shim has hidden it */
 	weft__rt.membarrier = !weft__rt.cfg.membarrier_off && membarrier_works();
 	weft__rt.ops = weft_sched_find(weft__rt.cfg.policy);
 	if (!weft__rt.ops)
@@ -276,7 +309,6 @@ void weft__forked(void)
 	weft__futex_forked();
 	weft__stacks_forked();
 	weft__foreign_forked();
-	weft__reserve_forked();
 	/* the dead fibers' VPs, queues and workers are left behind in copy-on-write memory */
 	memset(&weft__rt, 0, sizeof weft__rt);
 	weft__rt.main = self;

@@ -79,6 +79,16 @@ static struct {
 	bool incomplete;		/* more modules than the table holds: full TLS is not offered */
 } tls = { .size = 4096, .align = 64, .tcb_size = 1024 };
 
+/* A block as it is before its thread runs: static TLS, and the dtv. Workers are copies of it, because a worker must be made without
+ * taking any lock of libc's: malloc's, or the loader's, may be held by a preempted fiber that waits for just this worker. */
+#define WORKER_DTV 4096u		/* so long that the loader never enlarges it, which would need malloc */
+static struct {
+	char *block;			/* the static TLS, tls.size - tls.tcb_size bytes */
+	union dtv *dtv;			/* from dtv[-1] on */
+	size_t n;			/* dtv[-1].counter */
+	const char *tcb;		/* where it was made */
+} pristine;
+
 static __thread volatile int probe __attribute__((tls_model("initial-exec"))) = 0x77656674;
 
 size_t weft__tls_size(size_t *align)
@@ -279,6 +289,55 @@ void weft__tls_forked(void *worker_tls)
 		syscall(SYS_set_robust_list, mine + tls.robust_offset, 3 * sizeof(void *));
 }
 
+static bool keep_pristine(const char *tcb)
+{
+	const union dtv *dtv = ((const struct tcb_head *)tcb)->dtv;
+	size_t bytes = tls.size - tls.tcb_size;
+
+	pristine.n = dtv[-1].counter;
+	if (pristine.n > WORKER_DTV)
+		return false;
+	pristine.block = weft__stack_map(bytes);
+	pristine.dtv = weft__stack_map((pristine.n + 2) * sizeof *dtv);
+	if (!pristine.block || !pristine.dtv)
+		return false;
+	memcpy(pristine.block, tcb - bytes, bytes);
+	memcpy(pristine.dtv, &dtv[-1], (pristine.n + 2) * sizeof *dtv);
+	pristine.tcb = tcb;
+	return true;
+}
+
+size_t weft__tls_worker_size(void)
+{
+	return tls.size + tls.align + (WORKER_DTV + 2) * sizeof(union dtv);
+}
+
+void *weft__tls_make_worker(void *mem, struct weft__fiber *sched)
+{
+	size_t bytes = tls.size - tls.tcb_size;
+	union dtv *dtv = mem;
+	char *tcb = (char *)(((uintptr_t)(dtv + WORKER_DTV + 2) + bytes + tls.align - 1) &
+			     ~(uintptr_t)(tls.align - 1));
+
+	memcpy(tcb - bytes, pristine.block, bytes);
+	memcpy(dtv, pristine.dtv, (pristine.n + 2) * sizeof *dtv);
+	for (size_t i = 2; i < pristine.n + 2; i++) {
+		const char *val = dtv[i].pointer.val;
+
+		dtv[i].pointer.to_free = NULL;
+		if (val >= pristine.tcb - bytes && val < pristine.tcb)
+			dtv[i].pointer.val = tcb + (val - pristine.tcb);
+		else
+			dtv[i].pointer.val = DTV_UNALLOCATED;
+	}
+	dtv[0].counter = WORKER_DTV;
+	((struct tcb_head *)tcb)->dtv = dtv + 1;
+	fill_head(tcb, sched);
+	sched->tcb = tcb;
+	sched->ctx.tls = tcb;
+	return tcb;
+}
+
 /* Does a block that we make work as a thread's? Nothing in here may use TLS but on purpose. */
 static __attribute__((noinline)) bool try_block(char *tcb)
 {
@@ -315,7 +374,7 @@ static bool self_test(void)
 	/* the main thread's block must look as we believe: its tid is where we would write */
 	if (*(pid_t *)((char *)weft__arch_tls() + tls.tid_offset) == (pid_t)weft__gettid() &&
 	    weft__tls_make(tcb, &fake) == 0) {
-		works = try_block(tcb) && weft__tls_reset(tcb, &fake) == 0 && try_block(tcb);
+		works = keep_pristine(tcb) && try_block(tcb) && weft__tls_reset(tcb, &fake) == 0 && try_block(tcb);
 		if (deallocate)
 			deallocate(tcb, false);
 	}

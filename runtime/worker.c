@@ -335,7 +335,6 @@ void weft__worker_idle(struct weft__worker *w)
 {
 	bool poll;
 
-	weft__reserve_fill();
 	/* a fiber that was stalled in the kernel brought us here: it is queued now, and this worker spare */
 	if (atomic_exchange_explicit(&w->stalled, 0, memory_order_relaxed))
 		atomic_fetch_sub_explicit(&weft__rt.nblocked, 1, memory_order_relaxed);

@@ -486,7 +486,6 @@ static void *monitor_main(void *arg)
 	/* [START-1] acquire; pairs with seq_cst in runtime/start.c:weft__start: all that it set up */
 	while (atomic_load_explicit(&weft__rt.state, memory_order_acquire) != WEFT__RT_RUNNING)
 		syscall(SYS_sched_yield);
-	weft__reserve_fill();
 	for (;;)
 		one_round();
 	return NULL;
@@ -518,7 +517,7 @@ static int choose_source(void)
 int weft__hook_start(void)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &tag_event };
-	uint64_t all = ~0ull, old;
+	uint64_t all = ~(3ull << 31), old;	/* not glibc's own two: setuid() waits for every thread */
 	pthread_attr_t attr;
 	pthread_t thread;
 	int err;

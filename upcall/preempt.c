@@ -137,7 +137,12 @@ void weft__kick(struct weft__worker *w, uint64_t now)
 	/* relaxed: monitor and handler only */
 	if (atomic_load_explicit(&w->kicked, memory_order_relaxed) && now - w->kicked_at < KICK_LOST_NS)
 		return;
-	atomic_store_explicit(&w->kicked, 1, memory_order_relaxed);
+	/* [KICK-1] seq_cst: kicked before no_kick; pairs with pthread/exec.c */
+	atomic_store_explicit(&w->kicked, 1, memory_order_seq_cst);
+	if (weft__unlikely(atomic_load_explicit(&w->no_kick, memory_order_seq_cst))) {
+		atomic_store_explicit(&w->kicked, 0, memory_order_relaxed);
+		return;
+	}
 	w->kicked_at = now;
 	atomic_fetch_add_explicit(&weft__rt.n.signals, 1, memory_order_relaxed);
 	syscall(SYS_tgkill, weft__rt.pid, w->tid, weft__rt.signo);

@@ -44,7 +44,7 @@
 #define CQ 2048u		/* operations under way on one VP */
 #define BATCH 32		/* completions taken under one hold of the lock */
 #define MANY 8u			/* operations under way that are fetched by the clock, */
-#define PER_OP_NS 6000u		/* after that long each, half of what a fast disk takes, */
+#define PER_OP_NS 2000u		/* after that long each, less than a fast disk takes, */
 #define WAIT_MAX_NS 400000u	/* or that long, */
 #define BARREN 3u		/* until it brought nothing so many times */
 #define MAX_LEN 0x7ffff000u	/* the kernel's own limit of one read or write */

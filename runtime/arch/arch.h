@@ -8,6 +8,7 @@
  *   weft__arch_make(ctx, stack_top, fn)   fn(void) starts, 16-byte aligned, with nothing above it on the stack
  *   weft__arch_init(force_syscall)        called once, before any other: choose how the thread pointer is set
  *   weft__arch_tls() / set_tls(tp)        read and set the thread pointer
+ *   weft__arch_clone(flags, top, &tid, tls, fn, arg)   clone(2) of a thread that runs fn(arg)
  *   weft__arch_pause()                    spin hint
  *   weft__arch_frame_pc(ucontext)         where a signal interrupted
  *   weft__arch_frame_sp(ucontext)

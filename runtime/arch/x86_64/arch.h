@@ -96,6 +96,32 @@ static inline void weft__arch_make(struct weft__ctx *ctx, void *top, void (*fn)(
 	__asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(ctx->mxcsr), "=m"(ctx->fpucw));
 }
 
+/* clone(2) of a thread that starts fn(arg), which must not return, on the stack that ends at `top`. The tid, or -errno. */
+static inline long weft__arch_clone(unsigned long flags, void *top, int *tid, void *tls, void (*fn)(void *), void *arg)
+{
+	void **sp = (void **)((uintptr_t)top & ~(uintptr_t)15);
+	register long r10 __asm__("r10") = 0;
+	register void *r8 __asm__("r8") = tls;
+	long ret;
+
+	*--sp = arg;
+	*--sp = (void *)fn;
+	__asm__ volatile(
+		"syscall\n\t"
+		"testq %%rax, %%rax\n\t"
+		"jnz 1f\n\t"
+		"xorl %%ebp, %%ebp\n\t"	/* the child: the end of every backtrace */
+		"popq %%rax\n\t"
+		"popq %%rdi\n\t"
+		"callq *%%rax\n\t"
+		"ud2\n"
+		"1:"
+		: "=a"(ret)
+		: "0"(56l /* SYS_clone */), "D"(flags), "S"(sp), "d"(tid), "r"(r10), "r"(r8)
+		: "rcx", "r11", "memory");
+	return ret;
+}
+
 static inline uintptr_t weft__arch_frame_pc(const void *uc)
 {
 	return (uintptr_t)((const ucontext_t *)uc)->uc_mcontext.gregs[REG_RIP];
