@@ -24,6 +24,8 @@ void weft__hook_monitor_wake(void);
 /* The runtime starts / a worker thread starts (on it) / the calling thread is the child of fork. 0 or -errno. */
 int weft__hook_start(void);
 int weft__hook_worker_start(struct weft__worker *w);
+/* The worker is on the list of workers now. Called on it. */
+void weft__hook_worker_listed(void);
 /* The worker goes to sleep by its own will / got a VP: it is not to be watched / to be watched. Plain stores. */
 void weft__hook_worker_idle(struct weft__worker *w);
 void weft__hook_worker_busy(struct weft__worker *w);

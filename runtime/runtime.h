@@ -70,6 +70,7 @@ struct weft__worker {
 	uint64_t seen_since;
 	uint32_t seen_mark;
 	uint32_t slow_looks;		/* since it last made progress */
+	_Atomic uint32_t owes_ids;	/* upcall/ids.c */
 	uint32_t defer_count;		/* handler: refused in a row because of libc or a lock */
 };
 
@@ -247,6 +248,7 @@ void weft__tls_start(void);		/* on a fiber, before user code */
 /* The block of a worker, in zeroed memory of weft__tls_worker_size(), without a lock or malloc. The TCB. Not with shared TLS. */
 size_t weft__tls_worker_size(void);
 void *weft__tls_make_worker(void *mem, struct weft__fiber *sched);
+void weft__tls_worker_start(void);	/* on the worker */
 void weft__tls_dtors(void);		/* on a fiber, after user code: thread_local destructors */
 void weft__tls_exit(void);		/* then: reset what libc keeps for the thread */
 void weft__tls_unregister_rseq(void);

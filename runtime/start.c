@@ -103,13 +103,14 @@ static void worker_main(void *arg)
 	w->sched.ctx.tls = w->sched.tcb;
 	w->sched.sigmask = ~0ull;
 	weft__tls_self = &w->sched;
-	weft__tls_start();
+	weft__tls_worker_start();
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* fibers' sleeps are precise; main's thread keeps what it has, execs inherit it */
 	weft__set_kernel_mask(~0ull);	/* the preemption signal only; fibers bring their own masks */
 	err = weft__hook_worker_start(w);
 	if (err)
 		weft__warn("a worker cannot be watched for blocking: %s", strerror(-err));
 	worker_publish(w);
+	weft__hook_worker_listed();
 	w->next_vp = NULL;
 	if (vp)
 		weft__vp_attach(w, vp, &w->sched);

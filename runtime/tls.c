@@ -338,6 +338,16 @@ void *weft__tls_make_worker(void *mem, struct weft__fiber *sched)
 	return tcb;
 }
 
+void weft__tls_worker_start(void)
+{
+	if (!tls.full)
+		return;
+	/* what pthread_create does for a thread of its own; programs may ask for it (get_robust_list) */
+	if (tls.robust_offset)
+		syscall(SYS_set_robust_list, (char *)weft__arch_tls() + tls.robust_offset, 3 * sizeof(void *));
+	tls.ctype_init();
+}
+
 /* Does a block that we make work as a thread's? Nothing in here may use TLS but on purpose. */
 static __attribute__((noinline)) bool try_block(char *tcb)
 {

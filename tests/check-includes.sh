@@ -13,7 +13,7 @@ tree=${1:-${srcdir:-.}}
 # start it (with the first thread, in the child of a fork) or ask about its state see its inside.
 allowed() {
 	case $2 in
-	*/pthread/create.c|*/pthread/fork.c|*/pthread/init.c|*/pthread/tid.c) echo "runtime/runtime.h" ;;
+	*/pthread/create.c|*/pthread/exec.c|*/pthread/fork.c|*/pthread/init.c|*/pthread/tid.c) echo "runtime/runtime.h" ;;
 	esac
 	case $1 in
 	include) echo "weft/" ;;
@@ -21,7 +21,7 @@ allowed() {
 	runtime) echo "runtime/ sched/ weft/" ;;
 	upcall)  echo "upcall/ runtime/ sched/ weft/" ;;
 	pthread) echo "pthread/ weft/ runtime/fiber.h runtime/wait.h runtime/futex.h" \
-		      "upcall/netpoll.h upcall/block.h upcall/signals.h upcall/uring.h" ;;
+		      "upcall/netpoll.h upcall/block.h upcall/signals.h upcall/ids.h upcall/uring.h" ;;
 	tools)   echo "tools/ weft/" ;;
 	esac
 }

@@ -29,6 +29,7 @@
 #include "runtime/hooks.h"
 #include "runtime/sync.h"
 #include "sched/topology.h"
+#include "upcall/ids.h"
 #include "upcall/netpoll.h"
 #include "upcall/signals.h"
 #include "upcall/upcall.h"
@@ -356,6 +357,7 @@ static void one_round(void)
 	struct timespec ts, *timeout = NULL;
 	int n;
 
+	weft__ids_catch_up(NULL);
 	adopt_orphans();
 	weft__posts_run();
 	attended = somebody_polls();

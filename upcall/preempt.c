@@ -24,6 +24,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "upcall/ids.h"
 #include "upcall/upcall.h"
 
 #define DEFER_MAX 10u
@@ -100,6 +101,7 @@ static void handler(int sig, siginfo_t *si, void *uc)
 	(void)si;
 	if (!w)
 		return;
+	weft__ids_catch_up(w);
 	/* relaxed: the monitor only counts on seeing it some time */
 	atomic_store_explicit(&w->kicked, 0, memory_order_relaxed);
 	if (self->kind == WEFT__SCHED || (self->flags & WEFT__F_NO_SIGNAL))

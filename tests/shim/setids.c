@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ * setuid and setgid in one thread change the ids of the whole process: every kernel thread in /proc says so, those that stall in the
+ * kernel too. Without the right to change them the test is skipped (77).
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ID 65534
+
+static atomic_int stop;
+static int stalled[2];
+
+static void *spin(void *arg)
+{
+	while (!atomic_load(&stop))
+		if (arg)
+			sched_yield();
+	return NULL;
+}
+
+static void *stall(void *arg)
+{
+	char c;
+	FILE *f = fdopen(stalled[0], "r");	/* libc's own read: no wrapper sees it */
+
+	(void)arg;
+	return f && fread(&c, 1, 1, f) == 1 ? f : NULL;
+}
+
+static void *drop(void *arg)
+{
+	(void)arg;
+	return setgid(ID) == 0 && setuid(ID) == 0 ? &stop : NULL;
+}
+
+/* How many kernel threads have other ids than ID. */
+static int others(void)
+{
+	DIR *d = opendir("/proc/self/task");
+	struct dirent *e;
+	int bad = 0;
+
+	while (d && (e = readdir(d))) {
+		char path[300], line[256];
+		FILE *f;
+
+		snprintf(path, sizeof path, "/proc/self/task/%s/status", e->d_name);
+		if (e->d_name[0] == '.' || !(f = fopen(path, "r")))
+			continue;
+		while (fgets(line, sizeof line, f)) {
+			int real, effective;
+
+			if (sscanf(line, "Uid: %d %d", &real, &effective) == 2 ||
+			    sscanf(line, "Gid: %d %d", &real, &effective) == 2)
+				bad += real != ID || effective != ID;
+		}
+		fclose(f);
+	}
+	if (d)
+		closedir(d);
+	return bad;
+}
+
+int main(void)
+{
+	pthread_t t[6];
+	void *ok;
+
+	if (getuid() != 0)
+		return 77;
+	if (pipe(stalled) != 0)
+		return 1;
+	for (long i = 0; i < 4; i++)
+		pthread_create(&t[i], NULL, spin, (void *)(i & 1));
+	pthread_create(&t[4], NULL, stall, NULL);
+	usleep(50000);
+	pthread_create(&t[5], NULL, drop, NULL);
+	pthread_join(t[5], &ok);
+	if (!ok || others() != 0) {
+		fprintf(stderr, "setids: %d kernel threads kept their ids\n", others());
+		return 1;
+	}
+	atomic_store(&stop, 1);
+	if (write(stalled[1], "x", 1) != 1)
+		return 1;
+	for (int i = 0; i < 5; i++)
+		pthread_join(t[i], NULL);
+	return 0;
+}
