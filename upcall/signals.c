@@ -120,7 +120,7 @@ static void nudge(struct weft__fiber *f, int sig)
 
 	/* [SIGP-1] release; pairs with acquire in weft__signals_deferred */
 	atomic_store_explicit(&f->sig_pending, 1, memory_order_release);
-	/* [SIGW-1] heavy side: the flag before the wait; pairs with weft__wait_park and weft__signal_wait */
+	/* [SIGW-1] membarrier: the flag before the wait; pairs with weft__wait_park and weft__signal_wait */
 	weft__fence_heavy();
 	s = atomic_load_explicit(&f->wait, memory_order_relaxed);
 	if ((*(volatile uint64_t *)&f->sigmask & BIT(sig)) &&

@@ -418,6 +418,7 @@ int weft__uring_drain(void)
 			if (n < 0)
 				break;
 			woken += n;
+			/* [URING-6] seq_cst; pairs with itself on another thread: the lock let go, then the look */
 			atomic_thread_fence(memory_order_seq_cst);
 		}
 	}
