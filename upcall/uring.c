@@ -411,14 +411,15 @@ int weft__uring_drain(void)
 		struct ring *r = atomic_load_explicit(&rings[i], memory_order_acquire);
 
 		/* Whoever holds the lock looks again after it let go, so what we see and cannot
-		 * take is not lost; the fence is for that. */
+		 * take is not lost; the fence is for that.
+		 * [URING-6] seq_cst; pairs with the fence below, on the thread that holds the lock */
 		while (r && has_completions(r)) {
 			int n = take(r);
 
 			if (n < 0)
 				break;
 			woken += n;
-			/* [URING-6] seq_cst; pairs with itself on another thread: the lock let go, then the look */
+			/* [URING-6] seq_cst; pairs with the look above: the lock is let go before it */
 			atomic_thread_fence(memory_order_seq_cst);
 		}
 	}
