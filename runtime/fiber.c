@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/hooks.h"
 #include "runtime/runtime.h"
 #include "runtime/wait.h"
 
@@ -186,6 +187,11 @@ _Noreturn void weft__exit(void *result)
 		weft__die("weft_exit outside of a fiber");
 	self->result = result;
 	weft__preempt_disable(self);
+	self->flags |= WEFT__F_ENDING;
+	/* [SIGE-1] compiler barrier: the flag before the look; pairs with nudge in upcall/signals.c, before route looks at the flag */
+	weft__fence_light();
+	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
+		weft__hook_signals_release(self);
 	if (self->kind == WEFT__MAIN)
 		main_exit(self);
 	joiner = parked_joiner(self);

@@ -43,6 +43,7 @@ enum weft__flag {
 	WEFT__F_SHARED_TLS = 1,	/* borrows the worker's TLS */
 	WEFT__F_USER_STACK = 2,
 	WEFT__F_NO_SIGNAL = 4,	/* never preempted by signal: shared TLS or too small a stack */
+	WEFT__F_ENDING = 16,	/* takes no signals any more */
 	WEFT__F_TLS_MADE = 8,	/* tcb is initialised; survives pooling */
 };
 
@@ -81,7 +82,7 @@ struct weft__fiber {
 	_Atomic uint32_t sig_pending;	/* upcall/signals.c has something for it */
 
 	enum weft__kind kind;
-	uint32_t flags;			/* enum weft__flag; constant while the fiber lives */
+	uint32_t flags;			/* enum weft__flag; constant while the fiber lives, but for ENDING; the fiber only */
 	void *tcb;			/* glibc thread control block = pthread_t; NULL with shared TLS */
 	struct weft__stack *stack;	/* where it came from (stack.c); NULL: not ours */
 	void *stack_lo;			/* usable stack: lowest address, */

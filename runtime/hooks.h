@@ -29,6 +29,8 @@ void weft__hook_worker_listed(void);
 /* The worker goes to sleep by its own will / got a VP: it is not to be watched / to be watched. Plain stores. */
 void weft__hook_worker_idle(struct weft__worker *w);
 void weft__hook_worker_busy(struct weft__worker *w);
+/* The fiber ends (WEFT__F_ENDING is set): what signals are pending for it. */
+void weft__hook_signals_release(struct weft__fiber *self);
 /* Somebody waits in the netpoller. */
 bool weft__hook_poll_busy(void);
 void weft__hook_forked(void);

@@ -28,7 +28,8 @@ enum { FREE = 0, BUSY = 1, ANYBODY = 2 };	/* else: the address of the fiber it i
 
 struct slot {
 	_Atomic uintptr_t state;
-	siginfo_t info;			/* owned by who made it BUSY */
+	siginfo_t info;			/* owned by who made it BUSY; so is the next */
+	bool directed;			/* at this very fiber (pthread_kill), not at the process */
 };
 
 static struct slot slots[SLOTS];
@@ -56,7 +57,7 @@ static bool synchronous(int sig, const siginfo_t *info)
 		sig == SIGSYS);
 }
 
-static bool put(uintptr_t target, const siginfo_t *info)
+static bool put(uintptr_t target, const siginfo_t *info, bool directed)
 {
 	for (unsigned i = 0; i < SLOTS; i++) {
 		uintptr_t state = FREE;
@@ -71,6 +72,7 @@ static bool put(uintptr_t target, const siginfo_t *info)
 				memory_order_acquire, memory_order_relaxed))
 			continue;
 		slots[i].info = *info;
+		slots[i].directed = directed;
 		atomic_fetch_add_explicit(&nslots, 1, memory_order_relaxed);
 		/* [SLOT-1] release; pairs with acquire in take */
 		atomic_store_explicit(&slots[i].state, target, memory_order_release);
@@ -80,7 +82,7 @@ static bool put(uintptr_t target, const siginfo_t *info)
 }
 
 /* Take one that is for `target` and in `set`. */
-static bool take(uintptr_t target, uint64_t set, siginfo_t *info)
+static bool take(uintptr_t target, uint64_t set, siginfo_t *info, bool *directed)
 {
 	if (atomic_load_explicit(&nslots, memory_order_relaxed) == 0)
 		return false;
@@ -99,6 +101,8 @@ static bool take(uintptr_t target, uint64_t set, siginfo_t *info)
 			continue;
 		}
 		*info = slots[i].info;
+		if (directed)
+			*directed = slots[i].directed;
 		atomic_fetch_sub_explicit(&nslots, 1, memory_order_relaxed);
 		/* [SLOT-1] release; pairs with acquire in put: the next writer comes after our reads */
 		atomic_store_explicit(&slots[i].state, FREE, memory_order_release);
@@ -120,7 +124,8 @@ static void nudge(struct weft__fiber *f, int sig)
 
 	/* [SIGP-1] release; pairs with acquire in weft__signals_deferred */
 	atomic_store_explicit(&f->sig_pending, 1, memory_order_release);
-	/* [SIGW-1] membarrier: the flag before the wait; pairs with weft__wait_park and weft__signal_wait */
+	/* [SIGE-1] membarrier: the table before the flag; pairs with weft__exit.
+	 * [SIGW-1] membarrier: the flag before the wait; pairs with weft__wait_park and weft__signal_wait */
 	weft__fence_heavy();
 	s = atomic_load_explicit(&f->wait, memory_order_relaxed);
 	if ((*(volatile uint64_t *)&f->sigmask & BIT(sig)) &&
@@ -150,15 +155,15 @@ static void entry(int sig, siginfo_t *info, void *uc)
 		int saved = errno;
 
 		if (target && target != self) {
-			if (put((uintptr_t)target, info))
+			if (put((uintptr_t)target, info, true))
 				nudge(target, sig);
 			errno = saved;
 			return;
 		}
 		/* nobody's, or the kernel's mask is still that of who ran here before */
-		if (self->kind == WEFT__SCHED ||
+		if (self->kind == WEFT__SCHED || (self->flags & WEFT__F_ENDING) ||
 		    (!target && weft__is_fiber(self) && *(volatile uint64_t *)&self->sigmask & BIT(sig))) {
-			put(ANYBODY, info);
+			put(ANYBODY, info, false);
 			weft__hook_monitor_wake();
 			errno = saved;
 			return;
@@ -166,7 +171,7 @@ static void entry(int sig, siginfo_t *info, void *uc)
 		if (self->nopreempt) {
 			uint64_t s = atomic_load_explicit(&self->wait, memory_order_relaxed);
 
-			put((uintptr_t)self, info);
+			put((uintptr_t)self, info, target != NULL);
 			atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
 			self->preempt_pending = 1;
 			/* about to wait, or in the kernel, which would restart futex(2) after SA_RESTART: end the wait */
@@ -281,7 +286,7 @@ int weft__signal_send(struct weft__fiber *f, int sig, const siginfo_t *given)
 		info.si_code = SI_TKILL;
 	}
 	weft__preempt_disable(self);
-	if (!put((uintptr_t)f, &info)) {
+	if (!put((uintptr_t)f, &info, true)) {
 		weft__preempt_enable(self);
 		return -EAGAIN;
 	}
@@ -298,7 +303,7 @@ void weft__signals_deferred(struct weft__fiber *self)
 	/* [SIGP-1] acquire; pairs with release in nudge */
 	if (!atomic_exchange_explicit(&self->sig_pending, 0, memory_order_acq_rel))
 		return;
-	while (take((uintptr_t)self, ~self->sigmask, &info))
+	while (take((uintptr_t)self, ~self->sigmask, &info, NULL))
 		raise_here(&info);
 }
 
@@ -371,7 +376,7 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 
 		/* [SIGW-1] seq_cst: sigwait and the armed wait, before we look; pairs with nudge */
 		atomic_thread_fence(memory_order_seq_cst);
-		if (take((uintptr_t)self, set, info) || take(ANYBODY, set, info)) {
+		if (take((uintptr_t)self, set, info, NULL) || take(ANYBODY, set, info, NULL)) {
 			result = info->si_signo;
 			weft__wait_cancel(self, ticket);
 			break;
@@ -385,12 +390,12 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 			break;
 		}
 		why = weft__wait_park(self, ticket, deadline);
-		if (take((uintptr_t)self, set, info))
+		if (take((uintptr_t)self, set, info, NULL))
 			result = info->si_signo;
 		else if (why == WEFT__TIMEDOUT)
 			result = -EAGAIN;
-		else if (why == WEFT__INTERRUPTED && take((uintptr_t)self, ~self->sigmask, info)) {
-			put((uintptr_t)self, info);
+		else if (why == WEFT__INTERRUPTED && take((uintptr_t)self, ~self->sigmask, info, NULL)) {
+			put((uintptr_t)self, info, false);
 			result = -EINTR;
 		}
 	}
@@ -450,6 +455,8 @@ static bool match(struct weft__fiber *f, void *arg)
 	struct search *s = arg;
 	uint64_t waits = atomic_load_explicit(&f->sigwait, memory_order_relaxed);
 
+	if (*(volatile uint32_t *)&f->flags & WEFT__F_ENDING)
+		return false;
 	if (s->waiting ? (waits & BIT(s->sig)) != 0 : !(*(volatile uint64_t *)&f->sigmask & BIT(s->sig)))
 		s->found = f;
 	return s->found != NULL;
@@ -465,6 +472,19 @@ static struct weft__fiber *find(int sig, bool waiting)
 	return s.found;
 }
 
+/* What is for the process goes to another fiber, what was for this one ends with it. */
+void weft__hook_signals_release(struct weft__fiber *self)
+{
+	siginfo_t info;
+	bool directed;
+
+	while (take((uintptr_t)self, ~0ull, &info, &directed))
+		if (!directed) {
+			put(ANYBODY, &info, false);
+			weft__hook_monitor_wake();
+		}
+}
+
 static void route(siginfo_t *info)
 {
 	int sig = info->si_signo;
@@ -476,9 +496,14 @@ static void route(siginfo_t *info)
 		f = find(sig, false);
 	}
 	if (!f)
-		put(ANYBODY, info);
-	else if (put((uintptr_t)f, info))
+		put(ANYBODY, info, false);
+	else if (put((uintptr_t)f, info, false)) {
 		nudge(f, sig);
+		/* it ends: either it finds the signal (weft__hook_signals_release), or we see that it ends */
+		if ((*(volatile uint32_t *)&f->flags & WEFT__F_ENDING) &&
+		    take((uintptr_t)f, BIT(sig), info, NULL))
+			route(info);
+	}
 }
 
 void weft__signals_route(void)
@@ -510,13 +535,13 @@ void weft__signals_route(void)
 		route(&info);
 	}
 	/* those that came to an idle worker, and those that nobody accepted before */
-	for (unsigned n = 0; n < SLOTS && take(ANYBODY, ~0ull, &info); n++) {
+	for (unsigned n = 0; n < SLOTS && take(ANYBODY, ~0ull, &info, NULL); n++) {
 		struct weft__fiber *f = find(info.si_signo, true);
 
 		if (!f)
 			f = find(info.si_signo, false);
 		if (!f && !ignored(info.si_signo)) {
-			put(ANYBODY, &info);
+			put(ANYBODY, &info, false);
 			return;
 		}
 		route(&info);
