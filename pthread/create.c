@@ -23,6 +23,7 @@ WEFT__REAL(pthread_tryjoin_np);
 WEFT__REAL(pthread_timedjoin_np);
 WEFT__REAL(pthread_clockjoin_np);
 WEFT__REAL(pthread_detach);
+WEFT__REAL(pthread_cancel);
 WEFT__REAL(pthread_getattr_np);
 WEFT__REAL(pthread_setname_np);
 WEFT__REAL(pthread_getname_np);
@@ -309,4 +310,17 @@ WEFT__EXPORT thrd_t thrd_current(void)
 WEFT__EXPORT int thrd_equal(thrd_t a, thrd_t b)
 {
 	return a == b;
+}
+
+/* Not there yet for fibers. libc's own would mark the control block and have the fiber unwind by a jump buffer that it does not have. */
+WEFT__EXPORT int pthread_cancel(pthread_t thread)
+{
+	static bool told;
+
+	if (!weft__fiber_of((void *)thread) || !weft__running())
+		return weft__real(pthread_cancel)(thread);
+	if (!told)
+		weft__warn("pthread_cancel is not supported yet: the thread goes on");
+	told = true;
+	return ENOSYS;
 }
