@@ -23,36 +23,20 @@ pid_t weft__tid(void)
 	return weft__is_fiber(self) ? (pid_t)self->tid : weft__gettid();
 }
 
-struct wanted {
-	uint32_t tid;
-	struct weft__fiber *fiber;
-};
-
-static bool has_tid(struct weft__fiber *f, void *arg)
-{
-	struct wanted *w = arg;
-
-	if (f->tid != w->tid)
-		return false;
-	if (!weft__is_done(f))
-		w->fiber = f;
-	return true;
-}
-
 /* -EOPNOTSUPP: not the id of a fiber. The ids of ended threads are no better than in the kernel: they may be somebody else's. */
 long weft__tid_kill(pid_t tid, int sig)
 {
-	struct wanted w = { (uint32_t)tid, NULL };
+	struct weft__fiber *f;
 
 	if (!weft__running())
 		return -EOPNOTSUPP;
 	if (tid == getpid())
-		w.fiber = weft__rt.main;
+		f = weft__rt.main;
 	else if (tid < 1 << 22)
 		return -EOPNOTSUPP;
 	else
-		weft__fibers_each(has_tid, &w);
-	return w.fiber ? -pthread_kill((pthread_t)weft__handle(w.fiber), sig) : -ESRCH;
+		f = weft__fiber_by_id((uint32_t)tid - (1u << 22));
+	return f && !weft__is_done(f) ? -pthread_kill((pthread_t)weft__handle(f), sig) : -ESRCH;
 }
 
 WEFT__EXPORT pid_t gettid(void)

@@ -75,6 +75,40 @@ static struct {
 	unsigned hot;			/* on the shared lists with their pages */
 } pool;
 
+/* Fibers by id, in chunks that are mapped when the first of them is made. */
+#define CHUNK 8192u
+static struct weft__fiber *_Atomic *_Atomic by_id[1024];
+
+/* pool.lock held. Without memory for the chunk the fiber is only not found by its id. */
+static void remember(struct weft__fiber *f)
+{
+	struct weft__fiber *_Atomic *chunk;
+
+	if (f->id / CHUNK >= sizeof by_id / sizeof by_id[0])
+		return;
+	chunk = atomic_load_explicit(&by_id[f->id / CHUNK], memory_order_relaxed);
+	if (!chunk) {
+		chunk = weft__stack_map(CHUNK * sizeof *chunk);
+		/* [SLAB-2] release; pairs with acquire in weft__fiber_by_id */
+		atomic_store_explicit(&by_id[f->id / CHUNK], chunk, memory_order_release);
+	}
+	if (chunk)
+		/* [SLAB-3] release; pairs with acquire in weft__fiber_by_id */
+		atomic_store_explicit(&chunk[f->id % CHUNK], f, memory_order_release);
+}
+
+struct weft__fiber *weft__fiber_by_id(uint32_t id)
+{
+	struct weft__fiber *_Atomic *chunk;
+
+	if (id / CHUNK >= sizeof by_id / sizeof by_id[0])
+		return NULL;
+	/* [SLAB-2] acquire; pairs with release in remember */
+	chunk = atomic_load_explicit(&by_id[id / CHUNK], memory_order_acquire);
+	/* [SLAB-3] acquire; pairs with release in remember */
+	return chunk ? atomic_load_explicit(&chunk[id % CHUNK], memory_order_acquire) : NULL;
+}
+
 static size_t round_up(size_t n, size_t to)
 {
 	return (n + to - 1) / to * to;
@@ -224,6 +258,7 @@ static struct weft__fiber *carve(unsigned class)
 	f->tcb = tcb;
 	f->id = ++pool.next_id;
 	f->tid = (1u << 22) + f->id;	/* above every kernel tid (PID_MAX_LIMIT), below FUTEX_TID_MASK */
+	remember(f);
 	f->guard_size = c->guard;
 	f->stack_lo = slot + c->guard;
 	f->sigmask = ~0ull;
@@ -384,6 +419,7 @@ void weft__stacks_forked(void)
 		pool.class[i].made = 0;
 		atomic_store_explicit(&pool.class[i].all, NULL, memory_order_relaxed);
 	}
+	memset(by_id, 0, sizeof by_id);
 	pool.made = 0;
 	pool.hot = 0;
 }
