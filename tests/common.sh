@@ -12,12 +12,18 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/weft-test.XXXXXX")
 load_pids=
 common_cleanup() {
-	[ "$BASHPID" = $$ ] || return	# a subshell that a signal met before it dropped our trap
 	stop_load
 	rm -rf "$work"
 }
-trap common_cleanup EXIT
-trap 'exit 130' INT TERM
+# Off while a subshell is started that will be killed: it runs our traps if the signal comes before it has dropped them.
+traps_on() {
+	trap common_cleanup EXIT
+	trap 'exit 130' INT TERM
+}
+traps_off() {
+	trap - EXIT INT TERM
+}
+traps_on
 
 if [ -n "${WEFT:-}" ] && [ -x "$WEFT" ]; then
 	under_weft=("$WEFT" run --)
@@ -37,10 +43,12 @@ need_weft() {
 # Two busy loops at normal priority: both CPUs have something else to do.
 start_load() {
 	local i
+	traps_off
 	for i in 1 2; do
 		( exec -a weft-test-load sh -c 'while :; do :; done' ) </dev/null >/dev/null 2>&1 &
 		load_pids="$load_pids $!"
 	done
+	traps_on
 }
 
 stop_load() {
@@ -89,6 +97,7 @@ run_limited() {
 		setsid "$@" <"${run_stdin:-/dev/null}" >>"$log" 2>&1 &
 	fi
 	pid=$!
+	traps_off
 	(
 		nap=
 		trap '[ -z "$nap" ] || kill $nap; exit' TERM
@@ -104,6 +113,7 @@ run_limited() {
 		kill -KILL -- -$pid
 	) 2>/dev/null &
 	dog=$!
+	traps_on
 	wait $pid 2>/dev/null
 	rc=$?
 	kill $dog 2>/dev/null

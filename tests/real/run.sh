@@ -150,10 +150,12 @@ serve() {
 	rc=$?
 	[ $rc -ne 0 ] && kill -0 $pid 2>/dev/null && backtraces $pid >>"$log" 2>&1
 	kill -TERM $pid 2>/dev/null || { echo "the server died" >>"$log"; rc=1; }
+	traps_off
 	( nap=; trap '[ -z "$nap" ] || kill $nap; exit' TERM; sleep 20 & nap=$!; wait $nap
 	  echo "the server does not end" >>"$log"; : >"$work/hang"
 	  backtraces $pid >>"$log" 2>&1; kill -KILL $pid ) 2>/dev/null &
 	dog=$!
+	traps_on
 	wait $pid
 	server_status=$?
 	kill $dog 2>/dev/null
