@@ -79,6 +79,7 @@ struct weft__fiber {
 	struct weft__fiber *next;	/* inject list, pools: their owner */
 	uint64_t sigmask;		/* the program's mask for this fiber; the fiber only (others read it as a hint) */
 	_Atomic uint64_t sigwait;	/* signals that it waits for (sigwait) */
+	_Atomic uint64_t sig_bits;	/* pending without siginfo: the table was full */
 	_Atomic uint32_t sig_pending;	/* upcall/signals.c has something for it */
 
 	enum weft__kind kind;

@@ -38,6 +38,7 @@ static _Atomic uintptr_t handlers[NSIG_];	/* the program's */
 static _Atomic uint64_t siginfo_set, norestart_set, nodefer_set;	/* flags of the program's actions */
 static uint64_t masks[NSIG_];		/* sa_mask; a torn pair of calls to sigaction is the program's race */
 static _Atomic uint64_t left_to_program;	/* by signalfd */
+static _Atomic uint64_t anybody_bits;	/* see bits_of */
 static int sigfd = -1;
 
 static uint64_t reserved(void)
@@ -57,7 +58,13 @@ static bool synchronous(int sig, const siginfo_t *info)
 		sig == SIGSYS);
 }
 
-static bool put(uintptr_t target, const siginfo_t *info, bool directed)
+/* Pending signals of a target that found no room in the table. */
+static _Atomic uint64_t *bits_of(uintptr_t target)
+{
+	return target == ANYBODY ? &anybody_bits : &((struct weft__fiber *)target)->sig_bits;
+}
+
+static void put(uintptr_t target, const siginfo_t *info, bool directed)
 {
 	for (unsigned i = 0; i < SLOTS; i++) {
 		uintptr_t state = FREE;
@@ -67,7 +74,7 @@ static bool put(uintptr_t target, const siginfo_t *info, bool directed)
 		if (info->si_signo < 32 &&
 		    atomic_load_explicit(&slots[i].state, memory_order_acquire) == target &&
 		    slots[i].info.si_signo == info->si_signo)
-			return true;
+			return;
 		if (!atomic_compare_exchange_strong_explicit(&slots[i].state, &state, BUSY,
 				memory_order_acquire, memory_order_relaxed))
 			continue;
@@ -76,16 +83,39 @@ static bool put(uintptr_t target, const siginfo_t *info, bool directed)
 		atomic_fetch_add_explicit(&nslots, 1, memory_order_relaxed);
 		/* [SLOT-1] release; pairs with acquire in take */
 		atomic_store_explicit(&slots[i].state, target, memory_order_release);
-		return true;
+		return;
 	}
-	return false;
+	/* The table is full: the signal itself must not be lost, only what came with it. */
+	/* [SLOT-2] release; pairs with acquire in take_bit */
+	atomic_fetch_or_explicit(bits_of(target), BIT(info->si_signo), memory_order_release);
+}
+
+static bool take_bit(uintptr_t target, uint64_t set, siginfo_t *info)
+{
+	_Atomic uint64_t *bits = bits_of(target);
+	/* [SLOT-2] acquire; pairs with release in put */
+	uint64_t b = atomic_load_explicit(bits, memory_order_acquire) & set;
+
+	if (weft__likely(b == 0))
+		return false;
+	b &= -b;
+	if (!(atomic_fetch_and_explicit(bits, ~b, memory_order_relaxed) & b))
+		return false;			/* another was faster */
+	memset(info, 0, sizeof *info);
+	info->si_signo = __builtin_ctzll(b) + 1;
+	info->si_code = SI_USER;
+	info->si_pid = getpid();
+	info->si_uid = getuid();
+	return true;
 }
 
 /* Take one that is for `target` and in `set`. */
 static bool take(uintptr_t target, uint64_t set, siginfo_t *info, bool *directed)
 {
+	if (directed)
+		*directed = false;
 	if (atomic_load_explicit(&nslots, memory_order_relaxed) == 0)
-		return false;
+		return take_bit(target, set, info);
 	for (unsigned i = 0; i < SLOTS; i++) {
 		/* [SLOT-1] acquire; pairs with release in put */
 		uintptr_t state = atomic_load_explicit(&slots[i].state, memory_order_acquire);
@@ -108,7 +138,7 @@ static bool take(uintptr_t target, uint64_t set, siginfo_t *info, bool *directed
 		atomic_store_explicit(&slots[i].state, FREE, memory_order_release);
 		return true;
 	}
-	return false;
+	return take_bit(target, set, info);
 }
 
 static void raise_here(siginfo_t *info)
@@ -155,8 +185,8 @@ static void entry(int sig, siginfo_t *info, void *uc)
 		int saved = errno;
 
 		if (target && target != self) {
-			if (put((uintptr_t)target, info, true))
-				nudge(target, sig);
+			put((uintptr_t)target, info, true);
+			nudge(target, sig);
 			errno = saved;
 			return;
 		}
@@ -286,10 +316,7 @@ int weft__signal_send(struct weft__fiber *f, int sig, const siginfo_t *given)
 		info.si_code = SI_TKILL;
 	}
 	weft__preempt_disable(self);
-	if (!put((uintptr_t)f, &info, true)) {
-		weft__preempt_enable(self);
-		return -EAGAIN;
-	}
+	put((uintptr_t)f, &info, true);
 	nudge(f, sig);
 	weft__preempt_enable(self);
 	return 0;
@@ -336,7 +363,7 @@ int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
 	weft__preempt_disable(self);
 	self->sigmask = mask;
 	weft__set_kernel_mask(mask);
-	if (atomic_load_explicit(&nslots, memory_order_relaxed)) {
+	if (weft__signals_waiting() || atomic_load_explicit(&self->sig_bits, memory_order_relaxed)) {
 		atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
 		self->preempt_pending = 1;
 		weft__hook_monitor_wake();	/* what nobody accepted may be acceptable now */
@@ -348,7 +375,8 @@ int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
 uint64_t weft__signal_pending(void)
 {
 	struct weft__fiber *self = weft__self();
-	uint64_t set = 0;
+	uint64_t set = atomic_load_explicit(&anybody_bits, memory_order_relaxed) |
+		       atomic_load_explicit(&self->sig_bits, memory_order_relaxed);
 
 	for (unsigned i = 0; i < SLOTS; i++) {
 		/* [SLOT-1] acquire; pairs with release in put */
@@ -497,7 +525,8 @@ static void route(siginfo_t *info)
 	}
 	if (!f)
 		put(ANYBODY, info, false);
-	else if (put((uintptr_t)f, info, false)) {
+	else {
+		put((uintptr_t)f, info, false);
 		nudge(f, sig);
 		/* it ends: either it finds the signal (weft__hook_signals_release), or we see that it ends */
 		if ((*(volatile uint32_t *)&f->flags & WEFT__F_ENDING) &&
@@ -550,13 +579,15 @@ void weft__signals_route(void)
 
 bool weft__signals_waiting(void)
 {
-	return atomic_load_explicit(&nslots, memory_order_relaxed) != 0;
+	return atomic_load_explicit(&nslots, memory_order_relaxed) != 0 ||
+	       atomic_load_explicit(&anybody_bits, memory_order_relaxed) != 0;
 }
 
 void weft__signals_forked(void)
 {
 	memset(slots, 0, sizeof slots);
 	atomic_store_explicit(&nslots, 0, memory_order_relaxed);
+	atomic_store_explicit(&anybody_bits, 0, memory_order_relaxed);
 	atomic_store_explicit(&left_to_program, 0, memory_order_relaxed);
 	weft__fd_release(sigfd);
 	sigfd = -1;

@@ -28,7 +28,7 @@ int weft__signal_reserved(void);
 /* sigaction(2) for the program. 0 or -errno. The reserved signal does not exist: -EINVAL. */
 int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *old);
 
-/* Send to one fiber. 0, -EAGAIN (table full). `info` NULL: as pthread_kill makes it. */
+/* Send to one fiber. 0. `info` NULL: as pthread_kill makes it. */
 int weft__signal_send(struct weft__fiber *f, int sig, const siginfo_t *info);
 
 /* The calling fiber's (or thread's) mask: SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK. Takes what became deliverable. 0 or -errno. */

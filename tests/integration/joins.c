@@ -131,6 +131,10 @@ int main(void)
 	n = pthread_tryjoin_np(t, &r);
 	CHECK(n == EINVAL || n == EBUSY);	/* detached, and still running */
 	sem_post(&go);
+	do {				/* it has taken that, so that the next thread cannot */
+		sleep_ns(MS);
+		sem_getvalue(&go, &n);
+	} while (n > 0);
 
 	/* a timed join that gave up leaves the thread joinable */
 	t = start_thread(wait_go, (void *)4);
