@@ -154,8 +154,8 @@ static void hand_off(struct weft__worker *w, uint64_t since)
 static void on_record(struct weft__worker *w, uint64_t now)
 {
 	switch (weft__records_read(w)) {
-	case WEFT__SEEN_NOTHING:
-		return;
+	case WEFT__SEEN_NOTHING:	/* it came back from where we did not see it go: the room is used up all the same */
+		break;
 	case WEFT__SEEN_BLOCKED:
 		if (atomic_load_explicit(&w->vp, memory_order_relaxed) && anything_queued())
 			hand_off(w, w->out_at ? w->out_at : now);
@@ -274,6 +274,12 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 		weft__kick(w, now);
 		min_of(next, now + RETRY_NS);
 	} else if (ran >= q) {
+		/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. Once a quantum this
+		 * is asked directly, whatever the source says. */
+		if (weft__state_blocked(w->tid)) {
+			hand_off(w, now);
+			return;
+		}
 		weft__kick(w, now);
 		min_of(next, now + RETRY_NS);
 	} else {
