@@ -206,7 +206,7 @@ static void choosing(void)
 	awake = 0;
 	for (intptr_t i = 0; i < 6; i++)
 		t[i] = start(bit_waiter, (void *)(i < 2 ? (intptr_t)1 : (intptr_t)2));
-	nap(50);
+	nap(300);	/* six threads have to be in their wait, beside whatever else runs here */
 	CHECK(futex(&word, FUTEX_WAKE_BITSET | PRIVATE, INT_MAX, NULL, NULL, 4) == 0);
 	CHECK(futex(&word, FUTEX_WAKE_BITSET | PRIVATE, INT_MAX, NULL, NULL, 1) == 2);
 	wait_awake(2);
