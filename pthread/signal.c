@@ -18,6 +18,10 @@ WEFT__REAL(sigtimedwait);
 WEFT__REAL(sigsuspend);
 WEFT__REAL(signalfd);
 WEFT__REAL(sigpending);
+WEFT__REAL(raise);
+WEFT__REAL(abort);
+WEFT__REAL(kill);
+WEFT__REAL(sigqueue);
 WEFT__REAL(pthread_kill);
 WEFT__REAL(pthread_sigqueue);
 WEFT__REAL(sigaltstack);
@@ -200,6 +204,60 @@ WEFT__EXPORT int signalfd(int fd, const sigset_t *set, int flags)
 	return weft__real(signalfd)(fd, set, flags);
 }
 
+static void queued(siginfo_t *info, int sig, union sigval value)
+{
+	memset(info, 0, sizeof *info);
+	info->si_signo = sig;
+	info->si_code = SI_QUEUE;
+	info->si_pid = getpid();
+	info->si_uid = getuid();
+	info->si_value = value;
+}
+
+WEFT__EXPORT int raise(int sig)
+{
+	struct weft__fiber *self = weft__self();
+
+	if (!weft__signal_reserved() || !weft__is_fiber(self) || sig <= 0 || sig > 64 || sig == weft__signal_reserved())
+		return weft__real(raise)(sig);
+	return weft__signal_send(self, sig, NULL);
+}
+
+WEFT__EXPORT int gsignal(int sig)
+{
+	return raise(sig);
+}
+
+/* libc's raises the signal at the kernel thread. So the program's handler runs before. */
+WEFT__EXPORT void abort(void)
+{
+	uint64_t set = 1ull << (SIGABRT - 1);
+
+	if (weft__signal_reserved() && weft__is_fiber(weft__self())) {
+		weft__signal_mask(SIG_UNBLOCK, &set, NULL);
+		raise(SIGABRT);
+		set_handler(SIGABRT, SIG_DFL, 0);
+	}
+	weft__real(abort)();
+	__builtin_unreachable();
+}
+
+WEFT__EXPORT int kill(pid_t pid, int sig)
+{
+	return sig > 0 && sig <= 64 && pid == getpid() && weft__signal_process(sig, NULL) == 0 ? 0 :
+	       weft__real(kill)(pid, sig);
+}
+
+WEFT__EXPORT int sigqueue(pid_t pid, int sig, const union sigval value)
+{
+	siginfo_t info;
+
+	if (sig <= 0 || sig > 64 || pid != getpid())
+		return weft__real(sigqueue)(pid, sig, value);
+	queued(&info, sig, value);
+	return weft__signal_process(sig, &info) == 0 ? 0 : weft__real(sigqueue)(pid, sig, value);
+}
+
 WEFT__EXPORT int pthread_kill(pthread_t thread, int sig)
 {
 	struct weft__fiber *f = weft__fiber_of((void *)thread);
@@ -224,12 +282,7 @@ WEFT__EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval 
 		return weft__real(pthread_sigqueue)(thread, sig, value);
 	if (sig == 0 || weft__is_done(f))
 		return 0;
-	memset(&info, 0, sizeof info);
-	info.si_signo = sig;
-	info.si_code = SI_QUEUE;
-	info.si_pid = getpid();
-	info.si_uid = getuid();
-	info.si_value = value;
+	queued(&info, sig, value);
 	return -weft__signal_send(f, sig, &info);
 }
 

@@ -168,7 +168,7 @@ void weft__finish(struct weft__fiber *self)
 	struct weft__vp *vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
 	uint64_t s;
 
-	/* relaxed: set before the wake-up that brought us here, or by who will nudge us again */
+	/* relaxed: set before the wake-up that brought us here, or by who will notify us again */
 	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
 		self->preempt_pending = 1;
 	if (weft__likely(w->op == WEFT__OP_ROTATED)) {

@@ -227,6 +227,16 @@ static bool may_spin(struct weft__vp *vp)
 	return true;
 }
 
+/* The kernel's mask here is that of the fiber that ran last, which may have ended or blocked more since. A signal that every thread of the
+ * program blocks must find no worker that lets it through, or its default action ends the process. */
+static void block_signals(struct weft__worker *w)
+{
+	if (w->sched.sigmask == ~0ull)
+		return;
+	w->sched.sigmask = ~0ull;
+	weft__set_kernel_mask(~0ull);
+}
+
 static void go_idle(struct weft__worker *w, struct weft__vp *vp);
 
 /* The VP has nothing of its own: look everywhere, then sleep. NULL: look at w->vp again. */
@@ -247,6 +257,8 @@ struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 		f = weft__pick(vp);
 		if (!f)
 			f = weft__steal_round(vp, weft__rt.nvps <= 64 ? seen : NULL);
+		if (!f)
+			block_signals(w);
 		if (!f && may_spin(vp)) {
 			end = now + SPIN_NS;
 			for (unsigned round = 1; !f && now < end; round++) {
@@ -338,6 +350,7 @@ void weft__worker_idle(struct weft__worker *w)
 	/* a fiber that was stalled in the kernel brought us here: it is queued now, and this worker spare */
 	if (atomic_exchange_explicit(&w->stalled, 0, memory_order_relaxed))
 		atomic_fetch_sub_explicit(&weft__rt.nblocked, 1, memory_order_relaxed);
+	block_signals(w);
 	weft__hook_worker_idle(w);
 	weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 	/* Only a worker that idles because there is no work may poll; here there may be no idle VP to serve. */

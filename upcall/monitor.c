@@ -43,7 +43,6 @@
 #define HOG_NS (50 * US)		/* a fiber that ran that long will not look at the common queue by itself */
 #define TIMER_SLACK_NS (20 * US)	/* timers that close are taken in one go (the kernel's default slack is 50 µs) */
 #define MARK_NS (20 * US)		/* marks: a call that lasts that long stalls */
-#define SOON_NS (150 * US)		/* with the next look so near, races need not be closed by a barrier */
 #define BACKOFF_MIN_US 100u
 #define BACKOFF_MAX_US 4000u
 #define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
@@ -409,8 +408,6 @@ static void one_round(void)
 	/* An IPI to every running worker. A short sleep can do without: an earlier timer, or a queue, that is missed by
 	 * this race is seen when it ends. */
 	if (sleepy || next - now > MS)
-		/* a timer that is set meanwhile waits for the next look, if that is soon */
-	if (sleepy || next - now > SOON_NS)
 		weft__fence_heavy();
 	if ((sleepy && (anything_queued() || somebody_polls() != attended)) ||
 	    weft__first_timer() < first || *(struct weft__vp *volatile *)&weft__rt.orphans) {

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT
  * See signals.h.
- * Table:     SLOTS entries, claimed and released by one atomic word each (FREE -> BUSY -> a fiber's address or ANYBODY -> BUSY -> FREE), so that
- *            the entry may fill one in a signal handler. Standard signals are kept once a target, as POSIX allows.
  */
 #include "upcall/signals.h"
 
@@ -10,40 +8,34 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "runtime/hooks.h"
 #include "runtime/wait.h"
 #include "upcall/netpoll.h"
+#include "upcall/sigtable.h"
 #include "upcall/upcall.h"
 
-#define SLOTS 256u
 #define NSIG_ 65
-#define BIT(sig) (1ull << ((sig) - 1))
 
 /* si_code of a signal sent to the worker of the fiber in si_ptr; the kernel lets nobody but a thread itself say SI_TKILL */
 #define FOR_FIBER (-77)
 
-enum { FREE = 0, BUSY = 1, ANYBODY = 2 };	/* else: the address of the fiber it is for */
-
-struct slot {
-	_Atomic uintptr_t state;
-	siginfo_t info;			/* owned by who made it BUSY; so is the next */
-	bool directed;			/* at this very fiber (pthread_kill), not at the process */
-};
-
-static struct slot slots[SLOTS];
-static _Atomic uint32_t nslots;		/* in use: a hint that there is something to look for */
 static _Atomic uintptr_t handlers[NSIG_];	/* the program's */
 static _Atomic uint64_t siginfo_set, norestart_set, nodefer_set;	/* flags of the program's actions */
 static uint64_t masks[NSIG_];		/* sa_mask; a torn pair of calls to sigaction is the program's race */
 static _Atomic uint64_t left_to_program;	/* by signalfd */
-static _Atomic uint64_t anybody_bits;	/* see bits_of */
+static _Atomic uint32_t unnotified;	/* a handler left it to the monitor to call notify */
 static int sigfd = -1;
+
+static void entry(int sig, siginfo_t *info, void *context);
+static void route(siginfo_t *info);
+static struct weft__fiber *find(int sig, bool waiting);
 
 static uint64_t reserved(void)
 {
-	return (weft__rt.signo ? BIT(weft__rt.signo) : 0) | BIT(32) | BIT(33);
+	return (weft__rt.signo ? WEFT__SIGBIT(weft__rt.signo) : 0) | WEFT__SIGBIT(32) | WEFT__SIGBIT(33);
 }
 
 int weft__signal_reserved(void)
@@ -58,98 +50,35 @@ static bool synchronous(int sig, const siginfo_t *info)
 		sig == SIGSYS);
 }
 
-/* Pending signals of a target that found no room in the table. */
-static _Atomic uint64_t *bits_of(uintptr_t target)
+static int (*libc_sigaction)(int, const struct sigaction *, struct sigaction *);
+
+static bool current_action(int sig, struct sigaction *sa)
 {
-	return target == ANYBODY ? &anybody_bits : &((struct weft__fiber *)target)->sig_bits;
+	if (!libc_sigaction)
+		libc_sigaction = (int (*)(int, const struct sigaction *, struct sigaction *))dlsym(RTLD_NEXT, "sigaction");
+	return libc_sigaction(sig, NULL, sa) == 0;
 }
 
-static void put(uintptr_t target, const siginfo_t *info, bool directed)
+static bool ignores(int sig, const struct sigaction *sa)
 {
-	for (unsigned i = 0; i < SLOTS; i++) {
-		uintptr_t state = FREE;
-
-		/* [SLOT-1] acquire; pairs with release of take and put: the contents.
-		 * A standard signal that is pending for the target already is not queued twice */
-		if (info->si_signo < 32 &&
-		    atomic_load_explicit(&slots[i].state, memory_order_acquire) == target &&
-		    slots[i].info.si_signo == info->si_signo)
-			return;
-		if (!atomic_compare_exchange_strong_explicit(&slots[i].state, &state, BUSY,
-				memory_order_acquire, memory_order_relaxed))
-			continue;
-		slots[i].info = *info;
-		slots[i].directed = directed;
-		atomic_fetch_add_explicit(&nslots, 1, memory_order_relaxed);
-		/* [SLOT-1] release; pairs with acquire in take */
-		atomic_store_explicit(&slots[i].state, target, memory_order_release);
-		return;
-	}
-	/* The table is full: the signal itself must not be lost, only what came with it. */
-	/* [SLOT-2] release; pairs with acquire in take_bit */
-	atomic_fetch_or_explicit(bits_of(target), BIT(info->si_signo), memory_order_release);
+	return sa->sa_handler == SIG_IGN ||
+	       (sa->sa_handler == SIG_DFL &&
+		(sig == SIGCHLD || sig == SIGURG || sig == SIGWINCH || sig == SIGCONT));
 }
 
-static bool take_bit(uintptr_t target, uint64_t set, siginfo_t *info)
+static bool ignored(int sig)
 {
-	_Atomic uint64_t *bits = bits_of(target);
-	/* [SLOT-2] acquire; pairs with release in put */
-	uint64_t b = atomic_load_explicit(bits, memory_order_acquire) & set;
+	struct sigaction sa;
 
-	if (weft__likely(b == 0))
-		return false;
-	b &= -b;
-	if (!(atomic_fetch_and_explicit(bits, ~b, memory_order_relaxed) & b))
-		return false;			/* another was faster */
-	memset(info, 0, sizeof *info);
-	info->si_signo = __builtin_ctzll(b) + 1;
-	info->si_code = SI_USER;
-	info->si_pid = getpid();
-	info->si_uid = getuid();
-	return true;
+	return current_action(sig, &sa) && ignores(sig, &sa);
 }
 
-/* Take one that is for `target` and in `set`. */
-static bool take(uintptr_t target, uint64_t set, siginfo_t *info, bool *directed)
-{
-	if (directed)
-		*directed = false;
-	if (atomic_load_explicit(&nslots, memory_order_relaxed) == 0)
-		return take_bit(target, set, info);
-	for (unsigned i = 0; i < SLOTS; i++) {
-		/* [SLOT-1] acquire; pairs with release in put */
-		uintptr_t state = atomic_load_explicit(&slots[i].state, memory_order_acquire);
-
-		if (state != target || !(BIT(slots[i].info.si_signo) & set))
-			continue;
-		if (!atomic_compare_exchange_strong_explicit(&slots[i].state, &state, BUSY,
-				memory_order_acquire, memory_order_relaxed))
-			continue;
-		if (!(BIT(slots[i].info.si_signo) & set)) {	/* reused meanwhile */
-			/* [SLOT-1] release; pairs with acquire in take */
-			atomic_store_explicit(&slots[i].state, state, memory_order_release);
-			continue;
-		}
-		*info = slots[i].info;
-		if (directed)
-			*directed = slots[i].directed;
-		atomic_fetch_sub_explicit(&nslots, 1, memory_order_relaxed);
-		/* [SLOT-1] release; pairs with acquire in put: the next writer comes after our reads */
-		atomic_store_explicit(&slots[i].state, FREE, memory_order_release);
-		return true;
-	}
-	return take_bit(target, set, info);
-}
-
-static void raise_here(siginfo_t *info)
-{
-	syscall(SYS_rt_tgsigqueueinfo, getpid(), weft__gettid(), info->si_signo, info);
-}
-
-/* The fiber has something in the table: make it look, wherever it is. */
-static void nudge(struct weft__fiber *f, int sig)
+/* The fiber has something in the table: make it look, wherever it is. If it runs, by the signal itself, so that a system call that it
+ * is in ends as the program's action says. Preemption disabled, no handler of a fiber that is inside the runtime: it may be enqueued. */
+static void notify(struct weft__fiber *f, int sig)
 {
 	struct weft__worker *w;
+	siginfo_t info;
 	uint64_t s;
 
 	/* [SIGP-1] release; pairs with acquire in weft__signals_deferred */
@@ -158,83 +87,217 @@ static void nudge(struct weft__fiber *f, int sig)
 	 * [SIGW-1] membarrier: the flag before the wait; pairs with weft__wait_park and weft__signal_wait */
 	weft__fence_heavy();
 	s = atomic_load_explicit(&f->wait, memory_order_relaxed);
-	if ((*(volatile uint64_t *)&f->sigmask & BIT(sig)) &&
-	    !(atomic_load_explicit(&f->sigwait, memory_order_relaxed) & BIT(sig)))
+	if ((*(volatile uint64_t *)&f->sigmask & WEFT__SIGBIT(sig)) &&
+	    !(atomic_load_explicit(&f->sigwait, memory_order_relaxed) & WEFT__SIGBIT(sig)))
 		return;			/* blocked: taken when it unblocks it */
 	if ((s & WEFT__W_MASK) == WEFT__W_ARMED || (s & WEFT__W_MASK) == WEFT__W_PARKED)
 		weft__wait_wake(f, s & ~(uint64_t)WEFT__W_MASK, WEFT__INTERRUPTED);
 	/* Else it runs, or will: weft__finish looks. A wrong worker is harmless: then it has just been switched. */
 	w = *(struct weft__worker *volatile *)&f->worker;
-	if ((s & WEFT__W_MASK) != WEFT__W_PARKED && w && f != weft__tls_self)
+	if ((s & WEFT__W_MASK) == WEFT__W_PARKED || !w || f == weft__tls_self)
+		return;
+	memset(&info, 0, sizeof info);
+	info.si_signo = sig;
+	info.si_code = FOR_FIBER;
+	info.si_pid = getpid();
+	info.si_ptr = f;
+	/* not if the program might read it by signalfd; RLIMIT_SIGPENDING */
+	if ((atomic_load_explicit(&left_to_program, memory_order_relaxed) & WEFT__SIGBIT(sig)) ||
+	    syscall(SYS_rt_tgsigqueueinfo, getpid(), w->tid, sig, &info) != 0)
 		weft__kick(w, weft__now());
 }
 
-static void entry(int sig, siginfo_t *info, void *uc)
+/* From a handler: of a fiber in ordinary code at once, else by the monitor. */
+static void notify_from_handler(struct weft__fiber *self, struct weft__fiber *f, int sig)
 {
-	struct weft__fiber *self = weft__self(), *target = NULL;
+	if (self->nopreempt == 0 && weft__is_fiber(self)) {
+		struct weft__worker *w;
+
+		weft__preempt_disable(self);
+		notify(f, sig);
+		w = self->worker;
+		atomic_signal_fence(memory_order_seq_cst);
+		/* not by preempt_enable: the kernel's mask here is not the fiber's own, which that handler knows to deal with */
+		if (--self->nopreempt == 0 && self->preempt_pending)
+			weft__kick(w, weft__now());
+		return;
+	}
+	/* [SIGP-1] release; pairs with acquire in weft__signals_deferred */
+	atomic_store_explicit(&f->sig_pending, 1, memory_order_release);
+	/* [SIGN-1] release; pairs with acquire in notify_again: what is in the table */
+	atomic_store_explicit(&unnotified, 1, memory_order_release);
+	weft__hook_monitor_wake();
+}
+
+static bool accepts(struct weft__fiber *f, int sig)
+{
+	return !(*(volatile uint32_t *)&f->flags & WEFT__F_ENDING) && !(*(volatile uint64_t *)&f->sigmask & WEFT__SIGBIT(sig));
+}
+
+/* The first thread takes what is for the process if it accepts it: so does the kernel, and programs count on it (alarm and pause). */
+static bool main_accepts(int sig)
+{
+	return weft__rt.main && accepts(weft__rt.main, sig);
+}
+
+/* What this fiber may take of the process's signals. */
+static uint64_t its_share(struct weft__fiber *self)
+{
+	uint64_t set = ~self->sigmask;
+
+	if (self != weft__rt.main && weft__rt.main && !(*(volatile uint32_t *)&weft__rt.main->flags & WEFT__F_ENDING))
+		set &= *(volatile uint64_t *)&weft__rt.main->sigmask;
+	return set;
+}
+
+/* Is it for the process, though it came to a thread? Not what is for the thread in spite of its code; and what timers send is for who runs
+ * (since Linux 6.4). */
+static bool process_wide(int sig, const siginfo_t *info)
+{
+	return info->si_code != SI_TKILL && info->si_code != SI_TIMER && sig != SIGPIPE && sig != SIGXFSZ &&
+	       sig != SIGPROF && sig != SIGVTALRM;
+}
+
+/* Take one that this fiber accepts. */
+static bool take_mine(struct weft__fiber *self, uint64_t set, siginfo_t *info)
+{
+	return weft__sigtable_take((uintptr_t)self, set & ~self->sigmask, info) || weft__sigtable_take(WEFT__ANYBODY, set & its_share(self), info);
+}
+
+static void run_handler(struct weft__fiber *self, siginfo_t *info, ucontext_t *uc)
+{
 	void (*handler)(int, siginfo_t *, void *);
-	uint64_t mask;
+	int sig = info->si_signo;
 
-	if (info->si_code == FOR_FIBER && info->si_pid == getpid() &&
-	    atomic_load_explicit(&weft__rt.state, memory_order_relaxed) == WEFT__RT_RUNNING) {
-		target = info->si_ptr;
-		info->si_ptr = NULL;
-		info->si_code = SI_TKILL;
-	}
-	if (!synchronous(sig, info)) {
-		int saved = errno;
-
-		if (target && target != self) {
-			put((uintptr_t)target, info, true);
-			nudge(target, sig);
-			errno = saved;
-			return;
-		}
-		/* nobody's, or the kernel's mask is still that of who ran here before */
-		if (self->kind == WEFT__SCHED || (self->flags & WEFT__F_ENDING) ||
-		    (!target && weft__is_fiber(self) && *(volatile uint64_t *)&self->sigmask & BIT(sig))) {
-			put(ANYBODY, info, false);
-			weft__hook_monitor_wake();
-			errno = saved;
-			return;
-		}
-		if (self->nopreempt) {
-			uint64_t s = atomic_load_explicit(&self->wait, memory_order_relaxed);
-
-			put((uintptr_t)self, info, target != NULL);
-			atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
-			self->preempt_pending = 1;
-			/* about to wait, or in the kernel, which would restart futex(2) after SA_RESTART: end the wait */
-			if ((s & WEFT__W_MASK) == WEFT__W_ARMED || (s & WEFT__W_MASK) == WEFT__W_KERNEL)
-				weft__wait_wake(self, s & ~(uint64_t)WEFT__W_MASK, WEFT__INTERRUPTED);
-			errno = saved;
-			return;
-		}
-	}
 	handler = (void (*)(int, siginfo_t *, void *))atomic_load_explicit(&handlers[sig], memory_order_relaxed);
 	if (!handler)
 		return;
 	self->handlers++;
-	if (atomic_load_explicit(&norestart_set, memory_order_relaxed) & BIT(sig))
+	if (atomic_load_explicit(&norestart_set, memory_order_relaxed) & WEFT__SIGBIT(sig))
 		self->handlers_norestart++;
-	/* what the kernel's mask is now: the fiber may park in the handler and continue on another worker */
-	mask = self->sigmask;
-	memcpy(&self->sigmask, &((ucontext_t *)uc)->uc_sigmask, sizeof mask);
-	self->sigmask |= masks[sig];
-	if (!(atomic_load_explicit(&nodefer_set, memory_order_relaxed) & BIT(sig)))
-		self->sigmask |= BIT(sig);
 	handler(sig, info, uc);
-	self->sigmask = mask;
 }
 
-static int (*libc_sigaction)(int, const struct sigaction *, struct sigaction *);
+/* With what the handler of sig runs, on top of `mask`. */
+static uint64_t mask_during(int sig, uint64_t mask)
+{
+	mask |= masks[sig];
+	if (!(atomic_load_explicit(&nodefer_set, memory_order_relaxed) & WEFT__SIGBIT(sig)))
+		mask |= WEFT__SIGBIT(sig);
+	return mask;
+}
+
+/* What the kernel does where the program has no handler. Only its doing is left to it: here, now, to this process. */
+static void default_action(struct weft__fiber *self, siginfo_t *info)
+{
+	uint64_t set = WEFT__SIGBIT(info->si_signo);
+
+	weft__preempt_disable(self);
+	syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, 8);
+	syscall(SYS_rt_tgsigqueueinfo, getpid(), weft__gettid(), info->si_signo, info);
+	weft__set_kernel_mask(self->sigmask);	/* stopped and continued, then */
+	weft__preempt_enable(self);
+}
+
+/* The calling fiber takes a signal that it accepts: a plain call of the handler, in place of a signal to oneself, which might find another
+ * fiber on the worker. Preemption enabled. */
+static void deliver(struct weft__fiber *self, siginfo_t *info)
+{
+	int sig = info->si_signo;
+	struct sigaction sa;
+	ucontext_t uc;
+
+	if (!current_action(sig, &sa) || ignores(sig, &sa))
+		return;
+	if (sa.sa_sigaction != entry) {
+		default_action(self, info);
+		return;
+	}
+	if (sa.sa_flags & SA_RESETHAND) {
+		struct sigaction dfl = { .sa_handler = SIG_DFL };
+
+		libc_sigaction(sig, &dfl, NULL);
+	}
+	getcontext(&uc);
+	if (!weft__is_fiber(self))
+		memcpy(&self->sigmask, &uc.uc_sigmask, sizeof self->sigmask);
+	weft__preempt_disable(self);
+	memcpy(&uc.uc_sigmask, &self->sigmask, sizeof self->sigmask);
+	self->sigmask = mask_during(sig, self->sigmask);
+	weft__set_kernel_mask(self->sigmask);
+	weft__preempt_enable(self);
+	run_handler(self, info, &uc);
+	weft__preempt_disable(self);
+	memcpy(&self->sigmask, &uc.uc_sigmask, sizeof self->sigmask);
+	weft__set_kernel_mask(self->sigmask);
+	/* what came meanwhile the caller takes: not we, one inside the other */
+	atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
+	weft__preempt_enable(self);
+}
+
+static void entry(int sig, siginfo_t *info, void *context)
+{
+	struct weft__fiber *self = weft__self(), *target = NULL;
+	uint64_t mask, interrupted, after;
+	ucontext_t *uc = context;
+	int saved = errno;
+
+	if (info->si_code == FOR_FIBER && info->si_pid == getpid() &&
+	    atomic_load_explicit(&weft__rt.state, memory_order_relaxed) == WEFT__RT_RUNNING)
+		target = info->si_ptr;
+	if (target && target != self) {		/* it went elsewhere meanwhile */
+		notify_from_handler(self, target, sig);
+		errno = saved;
+		return;
+	}
+	if (!target && !synchronous(sig, info)) {
+		/* nobody's, or the kernel's mask is still that of who ran here before */
+		if (self->kind == WEFT__SCHED || (self->flags & WEFT__F_ENDING) ||
+		    (weft__is_fiber(self) && *(volatile uint64_t *)&self->sigmask & WEFT__SIGBIT(sig))) {
+			weft__sigtable_put(WEFT__ANYBODY, info);
+			weft__hook_monitor_wake();
+			errno = saved;
+			return;
+		}
+		if (weft__is_fiber(self) && self != weft__rt.main && process_wide(sig, info) && main_accepts(sig)) {
+			weft__sigtable_put(WEFT__ANYBODY, info);
+			notify_from_handler(self, weft__rt.main, sig);
+			errno = saved;
+			return;
+		}
+	}
+	if (self->nopreempt && (target || !synchronous(sig, info))) {
+		uint64_t s = atomic_load_explicit(&self->wait, memory_order_relaxed);
+
+		if (!target)
+			weft__sigtable_put(process_wide(sig, info) ? WEFT__ANYBODY : (uintptr_t)self, info);
+		atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
+		self->preempt_pending = 1;
+		/* about to wait, or in the kernel, which would restart futex(2) after SA_RESTART: end the wait */
+		if ((s & WEFT__W_MASK) == WEFT__W_ARMED || (s & WEFT__W_MASK) == WEFT__W_KERNEL)
+			weft__wait_wake(self, s & ~(uint64_t)WEFT__W_MASK, WEFT__INTERRUPTED);
+		errno = saved;
+		return;
+	}
+	/* taken already, when it came back from a wait, or blocked meanwhile: then it stays in the table */
+	if (target && !take_mine(self, WEFT__SIGBIT(sig), info))
+		return;
+	/* what the kernel's mask is now: the fiber may park in the handler and continue on another worker */
+	mask = self->sigmask;
+	memcpy(&interrupted, &uc->uc_sigmask, sizeof interrupted);
+	self->sigmask = mask_during(sig, interrupted);
+	run_handler(self, info, uc);
+	/* the frame's mask comes back: the program may have changed it there */
+	memcpy(&after, &uc->uc_sigmask, sizeof after);
+	self->sigmask = after == interrupted ? mask : after;
+}
 
 static void set_flag(_Atomic uint64_t *set, int sig, bool on)
 {
 	if (on)
-		atomic_fetch_or_explicit(set, BIT(sig), memory_order_relaxed);
+		atomic_fetch_or_explicit(set, WEFT__SIGBIT(sig), memory_order_relaxed);
 	else
-		atomic_fetch_and_explicit(set, ~BIT(sig), memory_order_relaxed);
+		atomic_fetch_and_explicit(set, ~WEFT__SIGBIT(sig), memory_order_relaxed);
 }
 
 int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *old)
@@ -244,13 +307,11 @@ int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *
 	uint64_t old_mask, old_siginfo;
 	bool ours;
 
-	if (!libc_sigaction)
-		libc_sigaction = (int (*)(int, const struct sigaction *, struct sigaction *))dlsym(RTLD_NEXT, "sigaction");
 	if (sig < 1 || sig >= NSIG_ || (weft__rt.signo ? sig == weft__rt.signo : sig == 64))
 		return -EINVAL;
 	old_handler = atomic_load_explicit(&handlers[sig], memory_order_relaxed);
 	old_mask = masks[sig];
-	old_siginfo = atomic_load_explicit(&siginfo_set, memory_order_relaxed) & BIT(sig);
+	old_siginfo = atomic_load_explicit(&siginfo_set, memory_order_relaxed) & WEFT__SIGBIT(sig);
 	if (new) {
 		sa = *new;
 		ours = sa.sa_handler != SIG_DFL && sa.sa_handler != SIG_IGN;
@@ -266,7 +327,7 @@ int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *
 			*(uint64_t *)&sa.sa_mask &= ~reserved();
 		}
 	}
-	if (libc_sigaction(sig, new ? &sa : NULL, &before) != 0) {
+	if (!current_action(sig, &before) || (new && libc_sigaction(sig, &sa, &before) != 0)) {
 		int err = -errno;
 
 		atomic_store_explicit(&handlers[sig], old_handler, memory_order_relaxed);
@@ -284,54 +345,83 @@ int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *
 	return 0;
 }
 
+static void made_by(siginfo_t *info, int sig, int code)
+{
+	memset(info, 0, sizeof *info);
+	info->si_signo = sig;
+	info->si_code = code;
+	info->si_pid = getpid();
+	info->si_uid = getuid();
+}
+
 int weft__signal_send(struct weft__fiber *f, int sig, const siginfo_t *given)
 {
 	struct weft__fiber *self = weft__self();
 	siginfo_t info;
-	uint64_t s;
 
-	if (given) {
+	if (given)
 		info = *given;
-	} else {
-		memset(&info, 0, sizeof info);
-		info.si_signo = sig;
-		info.si_code = SI_TKILL;
-		info.si_pid = getpid();
-		info.si_uid = getuid();
-	}
-	if (f == self || !weft__running()) {
-		raise_here(&info);
+	else
+		made_by(&info, sig, SI_TKILL);
+	if (!weft__running()) {
+		syscall(SYS_rt_tgsigqueueinfo, getpid(), weft__gettid(), sig, &info);
 		return 0;
 	}
-	/* relaxed: a hint; whoever gets the signal and is not f passes it on */
-	s = atomic_load_explicit(&f->wait, memory_order_relaxed);
-	if ((s & WEFT__W_MASK) == WEFT__W_IDLE && !given &&
-	    !(*(volatile uint64_t *)&f->sigmask & BIT(sig)) && f->worker) {
-		/* it runs, or is about to: through its worker, so that a system call it is in is interrupted */
-		info.si_ptr = f;
-		info.si_code = FOR_FIBER;
-		if (syscall(SYS_rt_tgsigqueueinfo, getpid(), f->worker->tid, sig, &info) == 0)
-			return 0;
-		info.si_ptr = NULL;
-		info.si_code = SI_TKILL;
+	if (f == self && accepts(self, sig)) {
+		deliver(self, &info);
+		weft__signals_deferred(self);
+		return 0;
+	}
+	if ((atomic_load_explicit(&left_to_program, memory_order_relaxed) & WEFT__SIGBIT(sig)) && !find(sig, false)) {
+		/* for a signalfd: in the kernel, where any thread may read it; not if some thread would take it as the process's */
+		long r = given ? syscall(SYS_rt_sigqueueinfo, getpid(), sig, &info) : syscall(SYS_kill, getpid(), sig);
+
+		return r == 0 ? 0 : -errno;
 	}
 	weft__preempt_disable(self);
-	put((uintptr_t)f, &info, true);
-	nudge(f, sig);
+	weft__sigtable_put((uintptr_t)f, &info);
+	if (f != self)
+		notify(f, sig);
 	weft__preempt_enable(self);
 	return 0;
 }
 
-/* Preemption enabled: raise what is in the table for us and not blocked. */
+int weft__signal_process(int sig, const siginfo_t *given)
+{
+	struct weft__fiber *self = weft__self();
+	struct sigaction sa;
+	siginfo_t info;
+
+	if (!weft__running() || !weft__is_fiber(self) ||
+	    (atomic_load_explicit(&left_to_program, memory_order_relaxed) & WEFT__SIGBIT(sig)) ||
+	    !current_action(sig, &sa) || sa.sa_sigaction != entry)
+		return -EOPNOTSUPP;
+	if (given)
+		info = *given;
+	else
+		made_by(&info, sig, SI_USER);
+	if (accepts(self, sig) && (self == weft__rt.main || !main_accepts(sig))) {
+		deliver(self, &info);
+		weft__signals_deferred(self);
+		return 0;
+	}
+	weft__preempt_disable(self);
+	route(&info);
+	weft__preempt_enable(self);
+	return 0;
+}
+
+/* Preemption enabled: take what is in the table for us, or for anybody, and not blocked. */
 void weft__signals_deferred(struct weft__fiber *self)
 {
 	siginfo_t info;
 
-	/* [SIGP-1] acquire; pairs with release in nudge */
-	if (!atomic_exchange_explicit(&self->sig_pending, 0, memory_order_acq_rel))
-		return;
-	while (take((uintptr_t)self, ~self->sigmask, &info, NULL))
-		raise_here(&info);
+	if (!weft__is_fiber(self))
+		syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &self->sigmask, 8);
+	/* [SIGP-1] acquire; pairs with release in notify */
+	while (atomic_exchange_explicit(&self->sig_pending, 0, memory_order_acq_rel))
+		while (take_mine(self, ~0ull, &info))
+			deliver(self, &info);
 }
 
 int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
@@ -359,7 +449,7 @@ int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
 	default:
 		return -EINVAL;
 	}
-	mask &= ~(BIT(SIGKILL) | BIT(SIGSTOP) | reserved());
+	mask &= ~(WEFT__SIGBIT(SIGKILL) | WEFT__SIGBIT(SIGSTOP) | reserved());
 	weft__preempt_disable(self);
 	self->sigmask = mask;
 	weft__set_kernel_mask(mask);
@@ -374,18 +464,7 @@ int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
 
 uint64_t weft__signal_pending(void)
 {
-	struct weft__fiber *self = weft__self();
-	uint64_t set = atomic_load_explicit(&anybody_bits, memory_order_relaxed) |
-		       atomic_load_explicit(&self->sig_bits, memory_order_relaxed);
-
-	for (unsigned i = 0; i < SLOTS; i++) {
-		/* [SLOT-1] acquire; pairs with release in put */
-		uintptr_t state = atomic_load_explicit(&slots[i].state, memory_order_acquire);
-
-		if (state == ANYBODY || state == (uintptr_t)self)
-			set |= BIT(slots[i].info.si_signo);
-	}
-	return set;
+	return weft__sigtable_pending(WEFT__ANYBODY) | weft__sigtable_pending((uintptr_t)weft__self());
 }
 
 int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
@@ -402,9 +481,9 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 		long r;
 		int why;
 
-		/* [SIGW-1] seq_cst: sigwait and the armed wait, before we look; pairs with nudge */
+		/* [SIGW-1] seq_cst: sigwait and the armed wait, before we look; pairs with notify */
 		atomic_thread_fence(memory_order_seq_cst);
-		if (take((uintptr_t)self, set, info, NULL) || take(ANYBODY, set, info, NULL)) {
+		if (weft__sigtable_take((uintptr_t)self, set, info) || weft__sigtable_take(WEFT__ANYBODY, set, info)) {
 			result = info->si_signo;
 			weft__wait_cancel(self, ticket);
 			break;
@@ -412,18 +491,24 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 		/* pending in the kernel already; what comes later the monitor reads */
 		kset = set & ~reserved();
 		r = syscall(SYS_rt_sigtimedwait, &kset, info, &none, 8);
+		if (r > 0 && info->si_code == FOR_FIBER) {	/* told by notify: it is in the table */
+			weft__wait_cancel(self, ticket);
+			if (info->si_ptr != self)
+				notify(info->si_ptr, (int)r);
+			continue;
+		}
 		if (r > 0) {
 			result = (int)r;
 			weft__wait_cancel(self, ticket);
 			break;
 		}
 		why = weft__wait_park(self, ticket, deadline);
-		if (take((uintptr_t)self, set, info, NULL))
+		if (weft__sigtable_take((uintptr_t)self, set, info))
 			result = info->si_signo;
 		else if (why == WEFT__TIMEDOUT)
 			result = -EAGAIN;
-		else if (why == WEFT__INTERRUPTED && take((uintptr_t)self, ~self->sigmask, info, NULL)) {
-			put((uintptr_t)self, info, false);
+		else if (why == WEFT__INTERRUPTED && weft__sigtable_take((uintptr_t)self, ~self->sigmask, info)) {
+			weft__sigtable_put((uintptr_t)self, info);
 			result = -EINTR;
 		}
 	}
@@ -436,8 +521,8 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 
 static void set_signalfd(void)
 {
-	uint64_t set = ~(reserved() | BIT(SIGKILL) | BIT(SIGSTOP) | BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) |
-			 BIT(SIGILL) | BIT(SIGTRAP) | BIT(SIGSYS) |
+	uint64_t set = ~(reserved() | WEFT__SIGBIT(SIGKILL) | WEFT__SIGBIT(SIGSTOP) | WEFT__SIGBIT(SIGSEGV) | WEFT__SIGBIT(SIGBUS) | WEFT__SIGBIT(SIGFPE) |
+			 WEFT__SIGBIT(SIGILL) | WEFT__SIGBIT(SIGTRAP) | WEFT__SIGBIT(SIGSYS) |
 			 atomic_load_explicit(&left_to_program, memory_order_relaxed));
 
 	if (sigfd < 0)
@@ -459,19 +544,6 @@ void weft__signal_leave(uint64_t set)
 		set_signalfd();
 }
 
-static bool ignored(int sig)
-{
-	struct sigaction sa;
-
-	if (!libc_sigaction)
-		libc_sigaction = (int (*)(int, const struct sigaction *, struct sigaction *))dlsym(RTLD_NEXT, "sigaction");
-	if (libc_sigaction(sig, NULL, &sa) != 0)
-		return false;
-	return sa.sa_handler == SIG_IGN ||
-	       (sa.sa_handler == SIG_DFL &&
-		(sig == SIGCHLD || sig == SIGURG || sig == SIGWINCH || sig == SIGCONT));
-}
-
 struct search {
 	int sig;
 	bool waiting;			/* look for sigwait, else for one that does not block it */
@@ -483,9 +555,7 @@ static bool match(struct weft__fiber *f, void *arg)
 	struct search *s = arg;
 	uint64_t waits = atomic_load_explicit(&f->sigwait, memory_order_relaxed);
 
-	if (*(volatile uint32_t *)&f->flags & WEFT__F_ENDING)
-		return false;
-	if (s->waiting ? (waits & BIT(s->sig)) != 0 : !(*(volatile uint64_t *)&f->sigmask & BIT(s->sig)))
+	if (s->waiting ? (waits & WEFT__SIGBIT(s->sig)) && !(*(volatile uint32_t *)&f->flags & WEFT__F_ENDING) : accepts(f, s->sig))
 		s->found = f;
 	return s->found != NULL;
 }
@@ -500,39 +570,56 @@ static struct weft__fiber *find(int sig, bool waiting)
 	return s.found;
 }
 
-/* What is for the process goes to another fiber, what was for this one ends with it. */
+/* What was for this one ends with it; what it would have taken of the process's is looked at again. */
 void weft__hook_signals_release(struct weft__fiber *self)
 {
 	siginfo_t info;
-	bool directed;
 
-	while (take((uintptr_t)self, ~0ull, &info, &directed))
-		if (!directed) {
-			put(ANYBODY, &info, false);
-			weft__hook_monitor_wake();
-		}
+	while (weft__sigtable_take((uintptr_t)self, ~0ull, &info))
+		;
+	if (weft__signals_waiting())
+		weft__hook_monitor_wake();
+}
+
+/* It stays in the table until a fiber takes it: who unblocks it is to find it there. */
+static void tell_somebody(int sig)
+{
+	struct weft__fiber *f = find(sig, true);
+
+	if (!f)
+		f = find(sig, false);
+	if (f)
+		notify(f, sig);
 }
 
 static void route(siginfo_t *info)
 {
-	int sig = info->si_signo;
-	struct weft__fiber *f = find(sig, true);
+	if (!find(info->si_signo, true) && ignored(info->si_signo))
+		return;
+	weft__sigtable_put(WEFT__ANYBODY, info);
+	tell_somebody(info->si_signo);
+}
 
-	if (!f) {
-		if (ignored(sig))
-			return;
-		f = find(sig, false);
-	}
-	if (!f)
-		put(ANYBODY, info, false);
-	else {
-		put((uintptr_t)f, info, false);
-		nudge(f, sig);
-		/* it ends: either it finds the signal (weft__hook_signals_release), or we see that it ends */
-		if ((*(volatile uint32_t *)&f->flags & WEFT__F_ENDING) &&
-		    take((uintptr_t)f, BIT(sig), info, NULL))
-			route(info);
-	}
+static bool notify_waiting(struct weft__fiber *f, void *arg)
+{
+	uint64_t bits = atomic_load_explicit(&f->sig_bits, memory_order_relaxed) & ~*(volatile uint64_t *)&f->sigmask;
+
+	(void)arg;
+	if (bits)
+		notify(f, __builtin_ctzll(bits) + 1);
+	return false;
+}
+
+static void notify_again(void)
+{
+	/* [SIGN-1] acquire; pairs with release in notify_from_handler */
+	if (!atomic_exchange_explicit(&unnotified, 0, memory_order_acq_rel))
+		return;
+	weft__sigtable_each(notify);
+	/* those that found no room in the table */
+	if (weft__rt.main)
+		notify_waiting(weft__rt.main, NULL);
+	weft__fibers_each(notify_waiting, NULL);
 }
 
 void weft__signals_route(void)
@@ -563,31 +650,27 @@ void weft__signals_route(void)
 		}
 		route(&info);
 	}
+	notify_again();
 	/* those that came to an idle worker, and those that nobody accepted before */
-	for (unsigned n = 0; n < SLOTS && take(ANYBODY, ~0ull, &info, NULL); n++) {
-		struct weft__fiber *f = find(info.si_signo, true);
+	for (uint64_t set = weft__sigtable_pending(WEFT__ANYBODY); set; set &= set - 1) {
+		int sig = __builtin_ctzll(set) + 1;
 
-		if (!f)
-			f = find(info.si_signo, false);
-		if (!f && !ignored(info.si_signo)) {
-			put(ANYBODY, &info, false);
-			return;
-		}
-		route(&info);
+		if (ignored(sig) && !find(sig, true))
+			weft__sigtable_take(WEFT__ANYBODY, WEFT__SIGBIT(sig), &info);
+		else
+			tell_somebody(sig);
 	}
 }
 
 bool weft__signals_waiting(void)
 {
-	return atomic_load_explicit(&nslots, memory_order_relaxed) != 0 ||
-	       atomic_load_explicit(&anybody_bits, memory_order_relaxed) != 0;
+	return atomic_load_explicit(&unnotified, memory_order_relaxed) != 0 || weft__sigtable_any();
 }
 
 void weft__signals_forked(void)
 {
-	memset(slots, 0, sizeof slots);
-	atomic_store_explicit(&nslots, 0, memory_order_relaxed);
-	atomic_store_explicit(&anybody_bits, 0, memory_order_relaxed);
+	weft__sigtable_forked();
+	atomic_store_explicit(&unnotified, 0, memory_order_relaxed);
 	atomic_store_explicit(&left_to_program, 0, memory_order_relaxed);
 	weft__fd_release(sigfd);
 	sigfd = -1;

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT
  * The program's signals on fibers.
  *
- * Model:     the kernel knows workers, the program knows threads. So handlers of the program are entered through weft__signal_entry,
- *            which runs them only on a fiber in ordinary code; on a worker's own context, or inside the runtime, the signal is put into a
- *            table of pending signals and raised again where and when it can be taken. Masks belong to fibers; the kernel's is switched
- *            along when two fibers' differ (sched.c).
- * Directed:  at a fiber (pthread_kill): if it runs, its worker is signalled with the fiber's address in the siginfo; whoever gets it there and is
- *            not that fiber puts it into the table. If it is parked and accepts it, its wait ends (INTERRUPTED) and it
- *            takes the signal when it is back (weft__finish looks at sig_pending).
- * Process:   a signal that every kernel thread blocks stays pending in the kernel; the monitor's signalfd reads it and gives it to a fiber that
- *            waits for it (sigwait), that runs and accepts it, or that is parked and accepts it; else it stays in the table.
- *            Signals that the program itself takes by signalfd are left to it.
- * Context:   everything but weft__signal_entry: thread context.
+ * Model:     the kernel knows workers, the program knows threads. So handlers of the program are entered through signals.c:entry, which
+ *            runs them only on a fiber in ordinary code; on a worker's own context, or inside the runtime, the signal is put into a
+ *            table of pending signals and taken from there where and when it can be: then the handler is simply called
+ *            (deliver). Masks belong to fibers; the kernel's is switched along when two fibers' differ (sched.c).
+ * Directed:  at a fiber (pthread_kill): into the table. If the fiber runs, its worker is signalled with the fiber's address in
+ *            the siginfo, which interrupts a system call as the action says; whoever gets that and is not the fiber
+ *            passes it on. If it is parked and accepts the signal, its wait ends (INTERRUPTED) and it takes the signal
+ *            when it is back (weft__finish looks at sig_pending). At oneself (raise): the handler is called, no kernel.
+ * Process:   the first thread takes it if it accepts it, as on Linux. One that every kernel thread blocks stays pending in the
+ *            kernel; the monitor's signalfd reads it and gives it to a fiber that waits for it (sigwait), or that accepts
+ *            it; else it stays in the table. Signals that the program itself takes by signalfd are left to it.
+ * Context:   thread context, and the program's handlers.
  */
 #ifndef WEFT_UPCALL_SIGNALS_H
 #define WEFT_UPCALL_SIGNALS_H
@@ -30,6 +31,9 @@ int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *
 
 /* Send to one fiber. 0. `info` NULL: as pthread_kill makes it. */
 int weft__signal_send(struct weft__fiber *f, int sig, const siginfo_t *info);
+
+/* Send to the process, the caller's own. 0, or -EOPNOTSUPP: leave it to the kernel. `info` NULL: as kill makes it. */
+int weft__signal_process(int sig, const siginfo_t *info);
 
 /* The calling fiber's (or thread's) mask: SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK. Takes what became deliverable. 0 or -errno. */
 int weft__signal_mask(int how, const uint64_t *set, uint64_t *old);
