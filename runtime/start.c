@@ -265,9 +265,12 @@ static int start(struct weft__fiber *self)
 	}
 	/* a foreign thread starts us: it stays one, all VPs are idle, the monitor makes the workers */
 	ret = weft__hook_start();
-	if (ret)
+	if (ret) {
 		self->worker = NULL;
-	return ret;
+		weft__warn("cannot start (descriptors, a kernel thread for the monitor): %s", strerror(-ret));
+		return -EAGAIN;
+	}
+	return 0;
 }
 
 int weft__start(void)

@@ -211,10 +211,11 @@ static int find_shim(char *path)
 	return WEFT__EXIT_REFUSED;
 }
 
-/* Put the shim into LD_PRELOAD, ahead of what is there, unless it is there. */
-static int preload(const char *shim)
+/* Put the shim into LD_PRELOAD, ahead of what is there, unless it is there; a sanitizer's runtime ahead of both. */
+static int preload(const char *shim, const char *program)
 {
 	const char *old = getenv("LD_PRELOAD");
+	char first[256] = "";
 	size_t len = strlen(shim), size;
 	char *value;
 
@@ -229,9 +230,11 @@ static int preload(const char *shim)
 	for (const char *p = old; (p = strstr(p, shim)); p += len)
 		if ((p == old || strchr(": ", p[-1])) && (!p[len] || strchr(": ", p[len])))
 			return 0;
-	size = len + strlen(old) + 2;
+	if (weft__sanitizer(program, first, sizeof(first) - 1))
+		strcat(first, ":");
+	size = strlen(first) + len + strlen(old) + 2;
 	value = malloc(size);
-	if (!value || snprintf(value, size, "%s%s%s", shim, *old ? ":" : "", old) < 0 ||
+	if (!value || snprintf(value, size, "%s%s%s%s", first, shim, *old ? ":" : "", old) < 0 ||
 	    setenv("LD_PRELOAD", value, 1)) {
 		weft__complain("LD_PRELOAD: %s", strerror(errno));
 		free(value);
@@ -346,7 +349,7 @@ int weft__cmd_run(int argc, char **argv)
 	if (!r)
 		r = find_shim(shim);
 	if (!r)
-		r = preload(shim);
+		r = preload(shim, path);
 	if (r)
 		return r;
 	if (config.verbose)

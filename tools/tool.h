@@ -45,6 +45,11 @@ int weft__find_program(const char *name, char *path, size_t size);
  * gives to /bin/sh. */
 int weft__check_program(const char *path, bool *shell);
 
+/* --- sanitizer.c --- */
+
+/* Does the program need the shared runtime of AddressSanitizer or ThreadSanitizer? Then its name goes into name[size]. */
+bool weft__sanitizer(const char *path, char *name, size_t size);
+
 /* --- probe.c: try what the runtime would use. Results: 0 works, or -errno --- */
 
 enum weft__records_step {

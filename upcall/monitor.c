@@ -524,6 +524,7 @@ int weft__hook_start(void)
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &tag_event };
 	uint64_t all = ~(3ull << 31), old;	/* not glibc's own two: setuid() waits for every thread */
 	pthread_attr_t attr;
+	size_t align;
 	pthread_t thread;
 	int err;
 
@@ -543,7 +544,7 @@ int weft__hook_start(void)
 	if (epoll_ctl(mon.epfd, EPOLL_CTL_ADD, mon.evfd, &ev) != 0)
 		return -errno;
 	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 256 * 1024);
+	pthread_attr_setstacksize(&attr, 256 * 1024 + weft__tls_size(&align));	/* a sanitizer's TLS may be large */
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	/* all signals blocked in the monitor, and so in the workers that it makes */
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
