@@ -32,10 +32,10 @@ long weft__tid_kill(pid_t tid, int sig)
 		return -EOPNOTSUPP;
 	if (tid == getpid())
 		f = weft__rt.main;
-	else if (tid < 1 << 22)
+	else if (tid < (pid_t)WEFT__TID_LIFE)
 		return -EOPNOTSUPP;
 	else
-		f = weft__fiber_by_id((uint32_t)tid - (1u << 22));
+		f = weft__fiber_by_tid((uint32_t)tid);
 	return f && !weft__is_done(f) ? -pthread_kill((pthread_t)weft__handle(f), sig) : -ESRCH;
 }
 

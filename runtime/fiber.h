@@ -73,7 +73,7 @@ struct weft__fiber {
 	uint32_t nopreempt;		/* the fiber only (and the handler on top of it) */
 	uint32_t preempt_pending;	/* set by the handler that was refused; the fiber clears it */
 	uint32_t locks_held;		/* pthread mutexes held: preemption is put off for a bounded time */
-	uint32_t tid;			/* never changes; who owns a mutex, what libc believes the tid is */
+	uint32_t tid;			/* constant while the fiber lives; who owns a mutex, what libc believes the tid is */
 	_Atomic uint64_t wait;		/* sequence << 8 | state, see above */
 	struct weft_sched_node node;	/* owner: the run queue it is in */
 	struct weft__fiber *next;	/* inject list, pools: their owner */
@@ -116,6 +116,11 @@ extern __thread struct weft__fiber *weft__tls_self
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 struct weft__fiber *weft__self_attach(void);	/* foreign.c: make one for a foreign thread */
+
+/* A fiber's tid: its id, and above that in which of its struct's lives, 1 to 127 and again. A thread that has just ended
+ * leaves its number to nobody for a while, as in the kernel. Above every kernel tid (PID_MAX_LIMIT is 2^22), below FUTEX_TID_MASK. */
+#define WEFT__TID_LIFE (1u << 23)
+#define WEFT__TID_END (1u << 30)
 
 /* The caller; never NULL. Usable in signal handlers once attached. */
 static inline struct weft__fiber *weft__self(void)

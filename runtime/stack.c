@@ -77,36 +77,35 @@ static struct {
 
 /* Fibers by id, in chunks that are mapped when the first of them is made. */
 #define CHUNK 8192u
-static struct weft__fiber *_Atomic *_Atomic by_id[1024];
+static struct weft__fiber *_Atomic *_Atomic by_id[WEFT__TID_LIFE / CHUNK];
 
 /* pool.lock held. Without memory for the chunk the fiber is only not found by its id. */
 static void remember(struct weft__fiber *f)
 {
 	struct weft__fiber *_Atomic *chunk;
 
-	if (f->id / CHUNK >= sizeof by_id / sizeof by_id[0])
-		return;
 	chunk = atomic_load_explicit(&by_id[f->id / CHUNK], memory_order_relaxed);
 	if (!chunk) {
 		chunk = weft__stack_map(CHUNK * sizeof *chunk);
-		/* [SLAB-2] release; pairs with acquire in weft__fiber_by_id */
+		/* [SLAB-2] release; pairs with acquire in weft__fiber_by_tid */
 		atomic_store_explicit(&by_id[f->id / CHUNK], chunk, memory_order_release);
 	}
 	if (chunk)
-		/* [SLAB-3] release; pairs with acquire in weft__fiber_by_id */
+		/* [SLAB-3] release; pairs with acquire in weft__fiber_by_tid */
 		atomic_store_explicit(&chunk[f->id % CHUNK], f, memory_order_release);
 }
 
-struct weft__fiber *weft__fiber_by_id(uint32_t id)
+struct weft__fiber *weft__fiber_by_tid(uint32_t tid)
 {
 	struct weft__fiber *_Atomic *chunk;
+	uint32_t id = tid & (WEFT__TID_LIFE - 1);
+	struct weft__fiber *f;
 
-	if (id / CHUNK >= sizeof by_id / sizeof by_id[0])
-		return NULL;
 	/* [SLAB-2] acquire; pairs with release in remember */
 	chunk = atomic_load_explicit(&by_id[id / CHUNK], memory_order_acquire);
 	/* [SLAB-3] acquire; pairs with release in remember */
-	return chunk ? atomic_load_explicit(&chunk[id % CHUNK], memory_order_acquire) : NULL;
+	f = chunk ? atomic_load_explicit(&chunk[id % CHUNK], memory_order_acquire) : NULL;
+	return f && *(volatile uint32_t *)&f->tid == tid ? f : NULL;
 }
 
 static size_t round_up(size_t n, size_t to)
@@ -235,7 +234,7 @@ static struct weft__fiber *carve(unsigned class)
 	char *slot, *end, *tcb;
 	size_t align, tls = weft__tls_size(&align);
 
-	if (c->left == 0 && !slab_new(c))
+	if (pool.next_id + 1 >= WEFT__TID_LIFE || (c->left == 0 && !slab_new(c)))
 		return NULL;
 	slot = c->slab;
 	if (!guard_make(slot, c->guard))
@@ -257,7 +256,7 @@ static struct weft__fiber *carve(unsigned class)
 	stack->all = atomic_load_explicit(&c->all, memory_order_relaxed);
 	f->tcb = tcb;
 	f->id = ++pool.next_id;
-	f->tid = (1u << 22) + f->id;	/* above every kernel tid (PID_MAX_LIMIT), below FUTEX_TID_MASK */
+	f->tid = f->id;			/* of no life yet */
 	remember(f);
 	f->guard_size = c->guard;
 	f->stack_lo = slot + c->guard;

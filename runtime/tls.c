@@ -380,7 +380,7 @@ static bool self_test(void)
 	if (!mem)
 		return false;
 	tcb = (char *)((uintptr_t)(mem + bytes - tls.tcb_size) & ~(uintptr_t)(tls.align - 1));
-	fake.tid = 1u << 22;
+	fake.tid = WEFT__TID_LIFE;
 	/* the main thread's block must look as we believe: its tid is where we would write */
 	if (*(pid_t *)((char *)weft__arch_tls() + tls.tid_offset) == (pid_t)weft__gettid() &&
 	    weft__tls_make(tcb, &fake) == 0) {
