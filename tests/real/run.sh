@@ -11,7 +11,7 @@
 #   -L       list the cases
 # For WEFT, WEFT_SHIM, BUILDDIR, TIMEOUT_SCALE see tests/common.sh. Exit status: 0 all passed, 1 a failure, 2 usage.
 
-cases="stats python pigz pbzip2 xz zstd sysbench_threads sysbench_mutex memcached redis stress_ng cxx rust"
+cases="stats python cpython pigz pbzip2 xz zstd sysbench_threads sysbench_mutex memcached redis stress_ng cxx rust"
 
 runs=1 load= plain= keep_going=1 outdir=
 while getopts n:lpko:Lh opt; do
@@ -71,6 +71,16 @@ have() {
 
 python_have() { have $python; }
 python_run() { limited 120 $python "$here/threads200.py" && said '^ok: 200 threads'; }
+
+# A few of CPython's own test modules; cpython.sh has all of them.
+cpython_have() { have $python && { $python -c 'import test.test_thread' 2>/dev/null || { echo "no test modules"; return 1; }; }; }
+cpython_run() {
+	[ -n "$plain" ] && return	# it runs them both ways itself
+	BUILDDIR=${BUILDDIR:-$work} bash "$here/cpython.sh" -q >"$work/step.log" 2>&1
+	local rc=$?
+	cat "$work/step.log" >>"$log"
+	return $rc
+}
 
 # 200 threads on 2 VPs never need more kernel threads than VPs + blocked + 4: by weft's own count and by /proc's.
 stats_have() { have $python && { [ -z "$plain" ] || { echo "says nothing about plain NPTL"; return 1; }; }; }
