@@ -81,6 +81,7 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	f->node.slices = 0;
 	f->sigmask = s->sigmask;
 	f->handlers = 0;
+	f->loading = 0;
 	atomic_store_explicit(&f->sig_pending, 0, memory_order_relaxed);
 	atomic_store_explicit(&f->sig_bits, 0, memory_order_relaxed);
 	f->fn = s->fn;

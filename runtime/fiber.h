@@ -101,6 +101,7 @@ struct weft__fiber {
 	struct weft__timers *timers;
 
 	uint32_t pingpong;		/* wake-ups in a row after which this fiber waited at once; sched.c */
+	uint32_t loading;		/* dlopen and dlclose calls that it is in; modules.c */
 	uint32_t handlers;		/* program signal handlers that ran here, */
 	uint32_t handlers_norestart;	/* and those of them without SA_RESTART */
 	uint32_t id;

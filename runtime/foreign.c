@@ -65,6 +65,7 @@ static struct weft__fiber *foreigner(pid_t tid)
 	f->nopreempt = 0;
 	f->locks_held = 0;
 	f->handlers = 0;
+	f->loading = 0;
 	f->on_exit = NULL;
 	init(f, WEFT__FOREIGN, tid);
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, 8);

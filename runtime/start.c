@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "runtime/hooks.h"
+#include "runtime/modules.h"
 #include "runtime/runtime.h"
 #include "runtime/wait.h"
 #include "weft/weft.h"
@@ -298,6 +299,7 @@ void weft__forked(void)
 {
 	struct weft__fiber *self = weft__self();
 
+	weft__modules_forked(weft__arch_tls());
 	if (atomic_load(&weft__rt.state) == WEFT__RT_NEW) {
 		self->tid = (uint32_t)weft__gettid();
 		if (self->kind == WEFT__FOREIGN)

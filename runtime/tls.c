@@ -12,7 +12,8 @@
  *            recursive locks (dlopen's, held while constructors run): with the worker's tid a fiber that migrates could
  *            not unlock, and the next fiber on the old worker would walk in.
  * Recycling: libc's own segment is kept (malloc's cache, arena, resolver), its visible state reset; every other
- *            module's segment is initialised anew, lazily allocated ones are freed.
+ *            module's segment is initialised anew, lazily allocated ones are freed. The new contents come from a block that is kept fresh
+ *            (`fresh`), anew after every dlopen and dlclose; while one is under way, from the loader itself (see modules.h).
  * Context:   make and reset call malloc and free: in thread context, preemption enabled or not, no lock held.
  */
 #include <dlfcn.h>
@@ -27,10 +28,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "runtime/modules.h"
 #include "runtime/runtime.h"
 
 #define MAGIC 0x7765667466696265ull	/* "weftfibe" */
-#define MAX_MODULES 64
 
 /* What the ABI fixes at the thread pointer. */
 struct tcb_head {
@@ -59,34 +60,34 @@ union dtv {
 };
 #define DTV_UNALLOCATED ((void *)-1l)
 
-struct module {
-	size_t id, offset, memsz, filesz;
-	const void *image;
+/* A piece of static TLS, counted from the thread pointer downwards. */
+struct piece {
+	size_t offset, size;
 };
 
 static struct {
 	bool full;
-	size_t size, align, tcb_size, tid_offset, list_offset;
+	size_t size, align, tcb_size, tid_offset;
 	ptrdiff_t robust_offset, rseq_offset;
 	ptrdiff_t self_offset, errno_offset, resp_offset;
 	void *(*allocate)(void *);
+	void *(*initialise)(void *, bool);
 	void (*get_static)(size_t *, size_t *);
 	void (*ctype_init)(void);
 	void (*call_dtors)(void);
 	char *(*dlerror)(void);
-	unsigned nmodules;
-	struct module module[MAX_MODULES];	/* static TLS of others than libc and us */
-	bool incomplete;		/* more modules than the table holds: full TLS is not offered */
+	struct piece kept[2];		/* libc's, and ours, which holds only the pointer to the fiber; the lower one first */
+	unsigned nkept;
 } tls = { .size = 4096, .align = 64, .tcb_size = 1024 };
 
 /* A block as it is before its thread runs: static TLS, and the dtv. Workers are copies of it, because a worker must be made without
  * taking any lock of libc's: malloc's, or the loader's, may be held by a preempted fiber that waits for just this worker. */
 #define WORKER_DTV 4096u		/* so long that the loader never enlarges it, which would need malloc */
 static struct {
-	char *block;			/* the static TLS, tls.size - tls.tcb_size bytes */
+	char *tcb;			/* below it the static TLS; of the control block only the list node is used */
 	union dtv *dtv;			/* from dtv[-1] on */
 	size_t n;			/* dtv[-1].counter */
-	const char *tcb;		/* where it was made */
+	const char *made_at;		/* what the dtv's entries point below */
 } pristine;
 
 static __thread volatile int probe __attribute__((tls_model("initial-exec"))) = 0x77656674;
@@ -120,36 +121,38 @@ struct weft__fiber *weft__fiber_of(const void *handle)
 static int see_module(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	char *tp = arg, *block = info->dlpi_tls_data;
-	const ElfW(Phdr) *ph = NULL;
-	struct module m;
 
 	(void)size;
 	if (info->dlpi_tls_modid == 0 || block == NULL || block >= tp ||
 	    block < tp - (tls.size - tls.tcb_size))
 		return 0;
-	for (int i = 0; i < info->dlpi_phnum; i++)
-		if (info->dlpi_phdr[i].p_type == PT_TLS)
-			ph = &info->dlpi_phdr[i];
-	if (!ph || ph->p_memsz == 0)
-		return 0;
-	m = (struct module){ info->dlpi_tls_modid, (size_t)(tp - block), ph->p_memsz, ph->p_filesz,
-			     (const char *)info->dlpi_addr + ph->p_vaddr };
-	/* libc's is recycled as it is, ours holds only the pointer to the fiber */
-	if ((tp + tls.errno_offset >= block && tp + tls.errno_offset < block + m.memsz) ||
-	    (tp + tls.self_offset >= block && tp + tls.self_offset < block + m.memsz))
-		return 0;
-	if (tls.nmodules == MAX_MODULES)
-		tls.incomplete = true;
-	else
-		tls.module[tls.nmodules++] = m;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const size_t n = info->dlpi_phdr[i].p_memsz;
+
+		if (info->dlpi_phdr[i].p_type != PT_TLS ||
+		    !((tp + tls.errno_offset >= block && tp + tls.errno_offset < block + n) ||
+		      (tp + tls.self_offset >= block && tp + tls.self_offset < block + n)))
+			continue;
+		if (tls.nkept == 2)
+			return 1;
+		tls.kept[tls.nkept++] = (struct piece){ (size_t)(tp - block), n };
+	}
 	return 0;
 }
 
-/* Those loaded at the start; they are never unloaded, so their images stay valid. */
-static void see_modules(void)
+/* Where the two modules are whose TLS is not reset. They are never unloaded. */
+static bool see_modules(void)
 {
-	tls.nmodules = 0;
-	dl_iterate_phdr(see_module, weft__arch_tls());
+	tls.nkept = 0;
+	if (dl_iterate_phdr(see_module, weft__arch_tls()) != 0 || tls.nkept == 0)
+		return false;
+	if (tls.nkept == 2 && tls.kept[0].offset < tls.kept[1].offset) {
+		struct piece p = tls.kept[0];
+
+		tls.kept[0] = tls.kept[1];
+		tls.kept[1] = p;
+	}
+	return true;
 }
 
 static void fill_head(char *tcb, struct weft__fiber *f)
@@ -165,12 +168,6 @@ static void fill_head(char *tcb, struct weft__fiber *f)
 	h->pointer_guard = mine->pointer_guard;
 	weft__tls_mark(tcb, f);
 	*(int *)(tcb + tls.tid_offset) = (int)f->tid;
-	if (tls.list_offset) {
-		/* on no list of glibc's, but in the child of a fork it takes the caller off its list */
-		void **node = (void **)(tcb + tls.list_offset);
-
-		node[0] = node[1] = node;
-	}
 	if (tls.robust_offset) {
 		/* struct robust_list_head, and before it NPTL's robust_prev */
 		void **head = (void **)(tcb + tls.robust_offset);
@@ -198,13 +195,8 @@ static void fill_head(char *tcb, struct weft__fiber *f)
 	}
 }
 
-int weft__tls_make(void *tcb, struct weft__fiber *f)
+static int make(char *tcb, struct weft__fiber *f)
 {
-	if (!tls.full) {
-		weft__tls_mark(tcb, f);
-		f->ctx.tls = NULL;
-		return 0;
-	}
 	if (!tls.allocate(tcb))
 		return -EAGAIN;
 	fill_head(tcb, f);
@@ -212,25 +204,136 @@ int weft__tls_make(void *tcb, struct weft__fiber *f)
 	return 0;
 }
 
-int weft__tls_reset(void *tcb_, struct weft__fiber *f)
+int weft__tls_make(void *tcb, struct weft__fiber *f)
 {
-	char *tcb = tcb_;
-	union dtv *dtv;
-
-	if (!tls.full)
+	if (!tls.full) {
+		weft__tls_mark(tcb, f);
+		f->ctx.tls = NULL;
 		return 0;
-	dtv = ((struct tcb_head *)tcb)->dtv;
+	}
+	weft__modules_add(tcb);
+	return make(tcb, f);
+}
+
+/* --- resetting a pooled one --- */
+
+/* A block that nobody runs on, for its contents, and what of it a pooled one gets: all static TLS in use but what is kept. */
+static struct {
+	char *tcb;
+	struct piece piece[3];
+	unsigned n;
+	_Atomic uint64_t generation;	/* of modules.h that it is from */
+	_Atomic uint32_t busy;		/* somebody makes it */
+} fresh = { .generation = UINT64_MAX };
+
+static void forget_dynamic(char *tcb)
+{
+	union dtv *dtv = ((struct tcb_head *)tcb)->dtv;
+
 	for (size_t i = 1; i <= dtv[-1].counter; i++)
 		if (weft__unlikely(dtv[i].pointer.to_free != NULL)) {
 			free(dtv[i].pointer.to_free);
 			dtv[i].pointer.to_free = NULL;
 			dtv[i].pointer.val = DTV_UNALLOCATED;
 		}
-	for (unsigned i = 0; i < tls.nmodules; i++) {
-		const struct module *m = &tls.module[i];
+}
 
-		memcpy(tcb - m->offset, m->image, m->filesz);
-		memset(tcb - m->offset + m->filesz, 0, m->memsz - m->filesz);
+/* The loader's own initialisation, which waits for a dlopen that is at it: always right, ten times as slow. */
+static void initialise(char *tcb)
+{
+	union dtv *dtv = ((struct tcb_head *)tcb)->dtv;
+
+	/* the entries of modules that are gone would stay */
+	for (size_t i = 1; i <= dtv[-1].counter; i++)
+		dtv[i].pointer.val = DTV_UNALLOCATED;
+	tls.initialise(tcb, true);
+}
+
+static void initialise_but_kept(char *tcb)
+{
+	char keep[tls.kept[0].size + (tls.nkept == 2 ? tls.kept[1].size : 0)], *p = keep;
+
+	for (unsigned i = 0; i < tls.nkept; p += tls.kept[i++].size)
+		memcpy(p, tcb - tls.kept[i].offset, tls.kept[i].size);
+	initialise(tcb);
+	p = keep;
+	for (unsigned i = 0; i < tls.nkept; p += tls.kept[i++].size)
+		memcpy(tcb - tls.kept[i].offset, p, tls.kept[i].size);
+}
+
+/* What is above `from` and below `to`, both counted downwards from the thread pointer. */
+static void add_piece(size_t from, size_t to)
+{
+	if (from > to)
+		fresh.piece[fresh.n++] = (struct piece){ from, from - to };
+}
+
+/* Make `fresh` as of `generation`. False: it could not be. */
+static bool refresh(uint64_t generation)
+{
+	size_t bytes = (tls.size + tls.align + 4095) & ~(size_t)4095, from = 0;
+	union dtv *dtv;
+	char *mem;
+
+	/* [FRESH-1] acquire; pairs with release below: who had it before us */
+	if (atomic_exchange_explicit(&fresh.busy, 1, memory_order_acquire))
+		return false;
+	if (!fresh.tcb) {
+		mem = weft__stack_map(bytes);
+		if (mem)
+			fresh.tcb = (char *)((uintptr_t)(mem + bytes - tls.tcb_size) & ~(uintptr_t)(tls.align - 1));
+		if (mem && !tls.allocate(fresh.tcb)) {
+			munmap(mem, bytes);
+			fresh.tcb = NULL;
+		}
+	} else {
+		initialise(fresh.tcb);
+	}
+	if (fresh.tcb) {
+		dtv = ((struct tcb_head *)fresh.tcb)->dtv;
+		for (size_t i = 1; i <= dtv[-1].counter; i++) {
+			const char *val = dtv[i].pointer.val;
+
+			if (val && val < fresh.tcb && val >= fresh.tcb - (tls.size - tls.tcb_size) &&
+			    (size_t)(fresh.tcb - val) > from)
+				from = (size_t)(fresh.tcb - val);
+		}
+		fresh.n = 0;
+		for (unsigned i = 0; i < tls.nkept; i++) {
+			add_piece(from, tls.kept[i].offset);
+			from = tls.kept[i].offset - tls.kept[i].size;
+		}
+		add_piece(from, 0);
+		/* [FRESH-2] release; pairs with acquire in weft__tls_reset: the contents */
+		atomic_store_explicit(&fresh.generation, generation, memory_order_release);
+	}
+	/* [FRESH-1] release; pairs with acquire above */
+	atomic_store_explicit(&fresh.busy, 0, memory_order_release);
+	return fresh.tcb != NULL;
+}
+
+int weft__tls_reset(void *tcb_, struct weft__fiber *f)
+{
+	char *tcb = tcb_;
+
+	if (!tls.full)
+		return 0;
+	forget_dynamic(tcb);
+	for (;;) {
+		uint64_t generation = weft__modules_generation();	/* P1 in modules.c */
+
+		/* [FRESH-2] acquire; pairs with release in refresh */
+		if (weft__likely(atomic_load_explicit(&fresh.generation, memory_order_acquire) == generation)) {
+			for (unsigned i = 0; i < fresh.n; i++)
+				memcpy(tcb - fresh.piece[i].offset, fresh.tcb - fresh.piece[i].offset,
+				       fresh.piece[i].size);		/* P2 */
+			weft__fence_light();				/* P3 */
+			if (weft__likely(weft__modules_generation() == generation))	/* P4 */
+				break;
+		} else if ((generation & 1) || !refresh(generation)) {
+			initialise_but_kept(tcb);
+			break;
+		}
 	}
 	*(int *)(tcb + tls.errno_offset) = 0;
 	*(int *)(tcb + tls.tid_offset) = (int)f->tid;
@@ -293,17 +396,20 @@ static bool keep_pristine(const char *tcb)
 {
 	const union dtv *dtv = ((const struct tcb_head *)tcb)->dtv;
 	size_t bytes = tls.size - tls.tcb_size;
+	char *mem;
 
 	pristine.n = dtv[-1].counter;
 	if (pristine.n > WORKER_DTV)
 		return false;
-	pristine.block = weft__stack_map(bytes);
+	mem = weft__stack_map(tls.size);
 	pristine.dtv = weft__stack_map((pristine.n + 2) * sizeof *dtv);
-	if (!pristine.block || !pristine.dtv)
+	if (!mem || !pristine.dtv)
 		return false;
-	memcpy(pristine.block, tcb - bytes, bytes);
+	memcpy(mem, tcb - bytes, bytes);
 	memcpy(pristine.dtv, &dtv[-1], (pristine.n + 2) * sizeof *dtv);
-	pristine.tcb = tcb;
+	pristine.made_at = tcb;
+	pristine.tcb = mem + bytes;
+	weft__modules_add(pristine.tcb);	/* modules that come later, for workers made later */
 	return true;
 }
 
@@ -319,14 +425,14 @@ void *weft__tls_make_worker(void *mem, struct weft__fiber *sched)
 	char *tcb = (char *)(((uintptr_t)(dtv + WORKER_DTV + 2) + bytes + tls.align - 1) &
 			     ~(uintptr_t)(tls.align - 1));
 
-	memcpy(tcb - bytes, pristine.block, bytes);
+	memcpy(tcb - bytes, pristine.tcb - bytes, bytes);
 	memcpy(dtv, pristine.dtv, (pristine.n + 2) * sizeof *dtv);
 	for (size_t i = 2; i < pristine.n + 2; i++) {
 		const char *val = dtv[i].pointer.val;
 
 		dtv[i].pointer.to_free = NULL;
-		if (val >= pristine.tcb - bytes && val < pristine.tcb)
-			dtv[i].pointer.val = tcb + (val - pristine.tcb);
+		if (val >= pristine.made_at - bytes && val < pristine.made_at)
+			dtv[i].pointer.val = tcb + (val - pristine.made_at);
 		else
 			dtv[i].pointer.val = DTV_UNALLOCATED;
 	}
@@ -342,6 +448,9 @@ void weft__tls_worker_start(void)
 {
 	if (!tls.full)
 		return;
+	/* A module that comes at this very moment is missed. Only a fiber that borrows this block could tell, and those live in programs
+	 * whose dlopen goes past us in any case (libweft.so). */
+	weft__modules_add(weft__arch_tls());
 	/* what pthread_create does for a thread of its own; programs may ask for it (get_robust_list) */
 	if (tls.robust_offset)
 		syscall(SYS_set_robust_list, (char *)weft__arch_tls() + tls.robust_offset, 3 * sizeof(void *));
@@ -383,7 +492,7 @@ static bool self_test(void)
 	fake.tid = WEFT__TID_LIFE;
 	/* the main thread's block must look as we believe: its tid is where we would write */
 	if (*(pid_t *)((char *)weft__arch_tls() + tls.tid_offset) == (pid_t)weft__gettid() &&
-	    weft__tls_make(tcb, &fake) == 0) {
+	    make(tcb, &fake) == 0) {
 		works = keep_pristine(tcb) && try_block(tcb) && weft__tls_reset(tcb, &fake) == 0 && try_block(tcb);
 		if (deallocate)
 			deallocate(tcb, false);
@@ -401,14 +510,15 @@ static bool resolve(void)
 	char *tp = weft__arch_tls();
 	char *resp = dlsym(RTLD_DEFAULT, "__resp");
 	void *robust = NULL;
-	size_t len = 0;
+	size_t len = 0, list_offset;
 
 	tls.allocate = dlsym(RTLD_DEFAULT, "_dl_allocate_tls");
+	tls.initialise = dlsym(RTLD_DEFAULT, "_dl_allocate_tls_init");
 	tls.get_static = dlsym(RTLD_DEFAULT, "_dl_get_tls_static_info");
 	tls.ctype_init = dlsym(RTLD_DEFAULT, "__ctype_init");
 	tls.call_dtors = dlsym(RTLD_DEFAULT, "__call_tls_dtors");
 	tls.dlerror = dlsym(RTLD_DEFAULT, "dlerror");
-	if (!size || !tid || !tls.allocate || !tls.get_static || !tls.ctype_init ||
+	if (!size || !tid || !tls.allocate || !tls.initialise || !tls.get_static || !tls.ctype_init ||
 	    !tls.call_dtors || !tls.dlerror || tid[0] != 32)
 		return false;
 	tls.get_static(&tls.size, &tls.align);
@@ -416,7 +526,7 @@ static bool resolve(void)
 		tls.align = 64;
 	tls.tcb_size = *size;
 	tls.tid_offset = tid[2];
-	tls.list_offset = list && list[2] + 2 * sizeof(void *) <= *size ? list[2] : 0;
+	list_offset = list && list[2] + 2 * sizeof(void *) <= *size ? list[2] : 0;
 	if (tls.tcb_size < sizeof(struct tcb_head) || tls.size < tls.tcb_size ||
 	    tls.tid_offset >= tls.tcb_size)
 		return false;
@@ -427,6 +537,8 @@ static bool resolve(void)
 	if (syscall(SYS_get_robust_list, 0, &robust, &len) == 0 && robust &&
 	    (char *)robust > tp && (char *)robust + len <= tp + tls.tcb_size)
 		tls.robust_offset = (char *)robust - tp;
+	/* main's block stays on glibc's list; without the list modules with static TLS must be there from the start */
+	weft__modules_init(list_offset, weft__rt.main ? weft__rt.main->tcb : tp);
 	return true;
 }
 
@@ -438,8 +550,7 @@ int weft__tls_init(bool force_shared)
 		return 0;		/* again, in the child of a fork */
 	if (resolve()) {
 		tls.full = true;
-		see_modules();
-		if (!tls.incomplete && self_test())
+		if (see_modules() && self_test())
 			return 0;
 	}
 	tls.full = false;

@@ -20,7 +20,7 @@ allowed() {
 	sched)   echo "sched/ weft/" ;;
 	runtime) echo "runtime/ sched/ weft/" ;;
 	upcall)  echo "upcall/ runtime/ sched/ weft/" ;;
-	pthread) echo "pthread/ weft/ runtime/fiber.h runtime/wait.h runtime/futex.h" \
+	pthread) echo "pthread/ weft/ runtime/fiber.h runtime/wait.h runtime/futex.h runtime/modules.h" \
 		      "upcall/netpoll.h upcall/block.h upcall/signals.h upcall/ids.h upcall/uring.h" ;;
 	tools)   echo "tools/ weft/" ;;
 	esac

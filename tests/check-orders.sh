@@ -6,7 +6,7 @@
 #
 # Rules:  - a tag has at least two sides, one that publishes (release) and one that
 #           observes (acquire); acq_rel, seq_cst, fence, barrier, membarrier count as either, and so
-#           does "pairs with the kernel", in memory that is shared with it;
+#           does "pairs with the kernel" or "with glibc", in memory that is shared with it;
 #         - a tag that is named anywhere has sides;
 #         - an order stronger than relaxed in the code has a tag at most REACH lines above it;
 #           atomic_signal_fence orders against a handler on the same thread and needs none.
@@ -36,7 +36,7 @@ scan() {
 				word = substr(side, 1, RLENGTH)
 				if (side ~ /pairs with/) {
 					sides[tag]++
-					if (side ~ /pairs with the kernel/) {	# whose half is not in this tree
+					if (side ~ /pairs with (the kernel|glibc)/) {	# whose half is not in this tree
 						sides[tag]++
 						gives[tag] = takes[tag] = 1
 					}
