@@ -52,10 +52,16 @@ static bool synchronous(int sig, const siginfo_t *info)
 
 static int (*libc_sigaction)(int, const struct sigaction *, struct sigaction *);
 
+/* Early, not at first use: the monitor uses it too, and dlsym takes the loader's lock, whose owner may wait for the monitor. */
+static __attribute__((constructor(101))) void find_libc_sigaction(void)
+{
+	libc_sigaction = (int (*)(int, const struct sigaction *, struct sigaction *))dlsym(RTLD_NEXT, "sigaction");
+}
+
 static bool current_action(int sig, struct sigaction *sa)
 {
-	if (!libc_sigaction)
-		libc_sigaction = (int (*)(int, const struct sigaction *, struct sigaction *))dlsym(RTLD_NEXT, "sigaction");
+	if (!libc_sigaction)		/* somebody's constructor ran before ours */
+		find_libc_sigaction();
 	return libc_sigaction(sig, NULL, sa) == 0;
 }
 
