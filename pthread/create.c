@@ -83,10 +83,8 @@ static int start_runtime(void)
 		pthread_attr_getstacksize(&attr, &libc_default_stack);
 		pthread_attr_destroy(&attr);
 	}
-	if (self->kind == WEFT__MAIN) {
+	if (self->kind == WEFT__MAIN)
 		self->on_exit = at_exit;
-		weft__altstack_adopt(self);
-	}
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 
 #include "pthread/shim.h"
 #include "runtime/runtime.h"
+#include "upcall/fault.h"
 #include "weft/config.h"
 
 void *weft__next_symbol(const char *name)
@@ -67,6 +68,7 @@ static __attribute__((constructor)) void load(void)
 		leave_environment();
 	want_stats = c.stats;
 	weft__self();
+	weft__fault_enable();
 }
 
 static __attribute__((destructor)) void unload(void)

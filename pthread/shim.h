@@ -23,8 +23,6 @@
 enum weft__slot {
 	WEFT__SLOT_KEYS,		/* keys.c */
 	WEFT__SLOT_CLEANUP,		/* cleanup.c */
-	WEFT__SLOT_ALTSTACK,		/* signal.c: sigaltstack's address */
-	WEFT__SLOT_ALTSIZE,		/* and size */
 	WEFT__SLOT_ROBUST,		/* robust.c: mutexes held */
 	WEFT__SLOT_UNWIND,		/* cleanup.c: pthread_exit is under way */
 };
@@ -42,8 +40,6 @@ void *weft__next_symbol(const char *name);
 
 /* keys.c: run the destructors of the calling thread's keys (up to PTHREAD_DESTRUCTOR_ITERATIONS rounds) and free its table. */
 void weft__keys_exit(struct weft__fiber *self);
-/* signal.c: the runtime starts; the main thread's alternate stack becomes the fiber's. */
-void weft__altstack_adopt(struct weft__fiber *self);
 /* Child of fork: values of the caller stay, tables of others are gone. */
 void weft__keys_forked(void);
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "pthread/shim.h"
+#include "upcall/altstack.h"
 #include "upcall/signals.h"
 
 WEFT__REAL(sigtimedwait);
@@ -286,41 +287,16 @@ WEFT__EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval 
 	return -weft__signal_send(f, sig, &info);
 }
 
-/* The alternate stack is the fiber's. The kernel's belongs to the worker and stays unset: a handler that another fiber's would
- * meet there could be switched out on it. Handlers run on the fiber's own stack. */
+/* A fiber's is not the kernel's business (upcall/altstack.h). For a thread that is no fiber the kernel must know too: it is on its own when it
+ * meets a fault. */
 WEFT__EXPORT int sigaltstack(const stack_t *restrict new, stack_t *restrict old)
 {
-	struct weft__fiber *self = weft__self();
+	int err;
 
-	if (!weft__is_fiber(self))
-		return weft__real(sigaltstack)(new, old);
-	if (new && !(new->ss_flags & SS_DISABLE) && new->ss_size < 2048)
-		return fail(-ENOMEM);
-	if (old) {
-		memset(old, 0, sizeof *old);
-		old->ss_sp = self->slot[WEFT__SLOT_ALTSTACK];
-		old->ss_size = (size_t)self->slot[WEFT__SLOT_ALTSIZE];
-		old->ss_flags = old->ss_size ? 0 : SS_DISABLE;
-	}
-	if (new) {
-		bool off = new->ss_flags & SS_DISABLE;
-
-		self->slot[WEFT__SLOT_ALTSTACK] = off ? NULL : new->ss_sp;
-		self->slot[WEFT__SLOT_ALTSIZE] = off ? NULL : (void *)new->ss_size;
-	}
-	return 0;
-}
-
-/* Called when the runtime starts: the main thread's stack goes with the fiber. */
-void weft__altstack_adopt(struct weft__fiber *self)
-{
-	stack_t ss, none = { .ss_flags = SS_DISABLE };
-
-	if (weft__real(sigaltstack)(NULL, &ss) != 0 || (ss.ss_flags & SS_DISABLE))
-		return;
-	self->slot[WEFT__SLOT_ALTSTACK] = ss.ss_sp;
-	self->slot[WEFT__SLOT_ALTSIZE] = (void *)ss.ss_size;
-	weft__real(sigaltstack)(&none, NULL);
+	if (!weft__is_fiber(weft__self()) && weft__real(sigaltstack)(new, NULL) != 0)
+		return -1;
+	err = weft__altstack_set(new, old);
+	return err ? fail(err) : 0;
 }
 
 WEFT__EXPORT int __libc_current_sigrtmax(void);
@@ -329,11 +305,19 @@ WEFT__EXPORT int __libc_current_sigrtmax(void)
 	return 63;
 }
 
-/* A jump out of a handler restores the kernel's mask: the fiber's follows. */
-static void jump_mask(const struct __jmp_buf_tag *env)
+/* A jump out of a handler restores the kernel's mask: the fiber's follows. If it leaves the alternate stack, preemption is possible again. */
+static void jump_mask(struct __jmp_buf_tag *env)
 {
-	if (env->__mask_was_saved)
-		weft__self()->sigmask = bits(&env->__saved_mask) & ~(1ull << 63);
+	struct weft__fiber *self = weft__self();
+	int reserved = weft__signal_reserved();
+
+	weft__altstack_leave(self, weft__arch_jump_sp(env->__jmpbuf));
+	if (!env->__mask_was_saved)
+		return;
+	/* saved on the alternate stack, or before the signal was ours */
+	if (reserved && !(self->sigmask & 1ull << (reserved - 1)))
+		sigdelset(&env->__saved_mask, reserved);
+	self->sigmask = bits(&env->__saved_mask);
 }
 
 #define JUMP(name)								\

@@ -62,6 +62,7 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	}
 	if (shared)
 		f->flags |= WEFT__F_SHARED_TLS | WEFT__F_NO_SIGNAL;
+	f->stack_asked = s->stack_size;
 	top = (char *)f->stack_lo + f->stack_size;
 	if (weft__unlikely(s->stack_addr != NULL)) {
 		f->flags |= WEFT__F_USER_STACK;
@@ -79,7 +80,10 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	f->worker = NULL;
 	f->node.prio = s->prio;
 	f->node.slices = 0;
-	f->sigmask = s->sigmask;
+	f->sigmask = s->sigmask & ~weft__preempt_bit();
+	if ((f->flags & (WEFT__F_USER_STACK | WEFT__F_NO_SIGNAL)) == (WEFT__F_USER_STACK | WEFT__F_NO_SIGNAL))
+		f->sigmask |= weft__preempt_bit();
+	f->alt.size = 0;
 	f->handlers = 0;
 	f->loading = 0;
 	atomic_store_explicit(&f->sig_pending, 0, memory_order_relaxed);

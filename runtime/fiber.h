@@ -77,7 +77,8 @@ struct weft__fiber {
 	_Atomic uint64_t wait;		/* sequence << 8 | state, see above */
 	struct weft_sched_node node;	/* owner: the run queue it is in */
 	struct weft__fiber *next;	/* inject list, pools: their owner */
-	uint64_t sigmask;		/* the program's mask for this fiber; the fiber only (others read it as a hint) */
+	uint64_t sigmask;		/* the program's mask for this fiber; the fiber only (others read it as a hint). With the bit of the
+					 * preemption signal: it must not be preempted by signal, there is no room for the frame */
 	_Atomic uint64_t sigwait;	/* signals that it waits for (sigwait) */
 	_Atomic uint64_t sig_bits;	/* pending without siginfo: the table was full */
 	_Atomic uint32_t sig_pending;	/* upcall/signals.c has something for it */
@@ -89,9 +90,15 @@ struct weft__fiber {
 	void *stack_lo;			/* usable stack: lowest address, */
 	size_t stack_size;		/* bytes, */
 	size_t guard_size;		/* and the guard below it */
+	size_t stack_asked;		/* what the creator asked for; 0 = the default */
 	void *(*fn)(void *);
 	void *arg;
 	void *result;
+	struct weft__altstack {
+		char *lo;		/* sigaltstack(2); the fiber only */
+		size_t size;		/* 0 = none */
+		int flags;
+	} alt;
 	_Atomic uintptr_t join;		/* enum weft__join, or the joiner; fiber.c */
 	uint64_t joiner_ticket;		/* the joiner's, before it stores itself in join */
 

@@ -164,6 +164,12 @@ static inline void weft__fence_light(void)
 }
 void weft__fence_heavy(void);		/* membarrier, or a fence */
 
+/* The preemption signal, as a bit of a mask. */
+static inline uint64_t weft__preempt_bit(void)
+{
+	return weft__rt.signo ? 1ull << (weft__rt.signo - 1) : 0;
+}
+
 /* --- start.c --- */
 int weft__start(void);			/* first fiber: start the runtime; 0 or -errno */
 void weft__forked(void);		/* child of fork: the caller is the main fiber of a runtime not started */

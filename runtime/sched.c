@@ -99,8 +99,6 @@ struct weft__vp *weft__vp_of_slow(struct weft__worker *w)
 void weft__set_kernel_mask(uint64_t mask)
 {
 	mask &= ~(3ull << 31);		/* glibc's own: cancel and setxid */
-	if (weft__rt.signo)
-		mask &= ~(1ull << (weft__rt.signo - 1));
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
 }
 

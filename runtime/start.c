@@ -106,7 +106,7 @@ static void worker_main(void *arg)
 	weft__tls_self = &w->sched;
 	weft__tls_worker_start();
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* fibers' sleeps are precise; main's thread keeps what it has, execs inherit it */
-	weft__set_kernel_mask(~0ull);	/* the preemption signal only; fibers bring their own masks */
+	weft__set_kernel_mask(~weft__preempt_bit());	/* the preemption signal only; fibers bring their own masks */
 	err = weft__hook_worker_start(w);
 	if (err)
 		weft__warn("a worker cannot be watched for blocking: %s", strerror(-err));
@@ -253,6 +253,11 @@ static int start(struct weft__fiber *self)
 	if (ret)
 		return ret;
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &self->sigmask, 8);
+	if (self->sigmask & weft__preempt_bit()) {
+		/* blocked with all others, before it was ours */
+		self->sigmask &= ~weft__preempt_bit();
+		weft__set_kernel_mask(self->sigmask);
+	}
 	for (unsigned i = weft__rt.nvps; i-- > (self->kind == WEFT__MAIN ? 1u : 0u);)
 		weft__vp_release(&weft__rt.vp[i]);
 	if (self->kind == WEFT__MAIN) {

@@ -234,7 +234,7 @@ static void block_signals(struct weft__worker *w)
 	if (w->sched.sigmask == ~0ull)
 		return;
 	w->sched.sigmask = ~0ull;
-	weft__set_kernel_mask(~0ull);
+	weft__set_kernel_mask(~weft__preempt_bit());
 }
 
 static void go_idle(struct weft__worker *w, struct weft__vp *vp);

@@ -29,6 +29,7 @@
 #include "runtime/hooks.h"
 #include "runtime/sync.h"
 #include "sched/topology.h"
+#include "upcall/fault.h"
 #include "upcall/ids.h"
 #include "upcall/netpoll.h"
 #include "upcall/signals.h"
@@ -531,6 +532,7 @@ int weft__hook_start(void)
 	err = weft__preempt_start();
 	if (err)
 		return err;
+	weft__signals_start();
 	err = weft__netpoll_start();
 	if (err)
 		return err;
@@ -573,6 +575,7 @@ int weft__hook_worker_start(struct weft__worker *w)
 {
 	int err = descriptors();
 
+	weft__fault_worker_start();
 	if (!err && weft__source == WEFT_BLOCKED_RECORDS)
 		err = weft__records_open(w, mon.epfd);
 	return err;
@@ -606,6 +609,7 @@ void weft__hook_forked(void)
 	weft__netpoll_forked();
 	weft__uring_forked();
 	weft__signals_forked();
+	weft__fault_forked();
 	weft__records_forked(atomic_load_explicit(&weft__rt.workers, memory_order_relaxed));
 	weft__fd_release(mon.epfd);
 	weft__fd_release(mon.evfd);

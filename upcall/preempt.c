@@ -7,8 +7,9 @@
  *
  * Refused:   1. on a worker's own context: no fiber runs there.
  *            2. nopreempt > 0: inside the runtime. Made up for when the section ends (preempt_pending).
- *            3. a fiber that shares its worker's TLS or has a small stack of the program's own: no TLS, no room.
- *            4. in the text of libc or ld.so, or with a pthread mutex held: put off DEFER_MAX times, 100 µs apart: whoever needs that
+ *            3. on an alternate signal stack (altstack.h) the signal is masked: no room. So it is on a small stack of the program's own.
+ *            4. a fiber that shares its worker's TLS or has a small stack of the program's own: no TLS, no room.
+ *            5. in the text of libc or ld.so, or with a pthread mutex held: put off DEFER_MAX times, 100 µs apart: whoever needs that
  *               lock next would stall. Not a matter of correctness: the stall is noticed and the VP handed on.
  * Nesting:   queued real-time signals nest before the handler runs its first instruction, a frame each. At most one kick is on
  *            its way to a worker (w->kicked); the handler clears it. SA_NODEFER: the signal is not masked in the handler, so the
@@ -24,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "upcall/fault.h"
 #include "upcall/ids.h"
 #include "upcall/upcall.h"
 
@@ -101,6 +103,7 @@ static void handler(int sig, siginfo_t *si, void *uc)
 	(void)si;
 	if (!w)
 		return;
+	weft__frame_keeps_altstack(uc);
 	weft__ids_catch_up(w);
 	/* relaxed: the monitor only counts on seeing it some time */
 	atomic_store_explicit(&w->kicked, 0, memory_order_relaxed);
@@ -136,6 +139,12 @@ static void handler(int sig, siginfo_t *si, void *uc)
 
 void weft__kick(struct weft__worker *w, uint64_t now)
 {
+	const struct weft__vp *vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
+	const struct weft__fiber *f = vp ? *(struct weft__fiber *const volatile *)&vp->current : NULL;
+
+	/* It would stay pending, and the next one beside it. Volatile: a hint, the kernel has the last word. */
+	if (f && (*(const volatile uint64_t *)&f->sigmask & weft__preempt_bit()))
+		return;
 	/* relaxed: monitor and handler only */
 	if (atomic_load_explicit(&w->kicked, memory_order_relaxed) && now - w->kicked_at < KICK_LOST_NS)
 		return;

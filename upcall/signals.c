@@ -13,6 +13,8 @@
 
 #include "runtime/hooks.h"
 #include "runtime/wait.h"
+#include "upcall/altstack.h"
+#include "upcall/fault.h"
 #include "upcall/netpoll.h"
 #include "upcall/sigtable.h"
 #include "upcall/upcall.h"
@@ -23,7 +25,7 @@
 #define FOR_FIBER (-77)
 
 static _Atomic uintptr_t handlers[NSIG_];	/* the program's */
-static _Atomic uint64_t siginfo_set, norestart_set, nodefer_set;	/* flags of the program's actions */
+static _Atomic uint64_t siginfo_set, norestart_set, nodefer_set, onstack_set, resethand_set;	/* flags of the program's actions */
 static uint64_t masks[NSIG_];		/* sa_mask; a torn pair of calls to sigaction is the program's race */
 static _Atomic uint64_t left_to_program;	/* by signalfd */
 static _Atomic uint32_t unnotified;	/* a handler left it to the monitor to call notify */
@@ -50,6 +52,19 @@ static bool synchronous(int sig, const siginfo_t *info)
 		sig == SIGSYS);
 }
 
+static bool flag(_Atomic uint64_t *set, int sig)
+{
+	return atomic_load_explicit(set, memory_order_relaxed) & WEFT__SIGBIT(sig);
+}
+
+static void set_flag(_Atomic uint64_t *set, int sig, bool on)
+{
+	if (on)
+		atomic_fetch_or_explicit(set, WEFT__SIGBIT(sig), memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(set, ~WEFT__SIGBIT(sig), memory_order_relaxed);
+}
+
 static int (*libc_sigaction)(int, const struct sigaction *, struct sigaction *);
 
 /* Early, not at first use: the monitor uses it too, and dlsym takes the loader's lock, whose owner may wait for the monitor. */
@@ -62,7 +77,54 @@ static bool current_action(int sig, struct sigaction *sa)
 {
 	if (!libc_sigaction)		/* somebody's constructor ran before ours */
 		find_libc_sigaction();
-	return libc_sigaction(sig, NULL, sa) == 0;
+	if (libc_sigaction(sig, NULL, sa) != 0)
+		return false;
+	if (sa->sa_sigaction == weft__fault_entry) {
+		if (atomic_load_explicit(&handlers[sig], memory_order_relaxed)) {
+			sa->sa_sigaction = entry;
+			if (flag(&resethand_set, sig))
+				sa->sa_flags |= SA_RESETHAND;
+		} else {
+			memset(sa, 0, sizeof *sa);	/* SIG_DFL */
+		}
+	}
+	return true;
+}
+
+/* The kernel's action. Where `sa` says entry or SIG_DFL, faults have another one, which does what that would. SA_ONSTACK is ours to do: what
+ * the kernel has as alternate stack is the worker's. */
+static int change_action(int sig, const struct sigaction *sa)
+{
+	struct sigaction kernels = *sa;
+
+	if (!libc_sigaction)
+		find_libc_sigaction();
+	if (weft__fault_takes(sig) && (sa->sa_sigaction == entry || sa->sa_handler == SIG_DFL)) {
+		if (sa->sa_handler == SIG_DFL)
+			atomic_store_explicit(&handlers[sig], 0, memory_order_relaxed);
+		weft__fault_action(&kernels);
+	} else if (sa->sa_sigaction == entry && sig != SIGSEGV && sig != SIGBUS) {
+		kernels.sa_flags &= ~SA_ONSTACK;
+	}
+	return libc_sigaction(sig, &kernels, NULL);
+}
+
+void weft__signal_default(int sig)
+{
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
+
+	libc_sigaction(sig, &dfl, NULL);
+}
+
+void weft__signals_start(void)
+{
+	static const int faults[] = { SIGSEGV, SIGBUS };
+	struct sigaction sa;
+
+	weft__fault_start();
+	for (unsigned i = 0; i < 2; i++)
+		if (current_action(faults[i], &sa) && (sa.sa_sigaction == entry || sa.sa_handler == SIG_DFL))
+			change_action(faults[i], &sa);
 }
 
 static bool ignores(int sig, const struct sigaction *sa)
@@ -170,25 +232,45 @@ static bool take_mine(struct weft__fiber *self, uint64_t set, siginfo_t *info)
 	return weft__sigtable_take((uintptr_t)self, set & ~self->sigmask, info) || weft__sigtable_take(WEFT__ANYBODY, set & its_share(self), info);
 }
 
-static void run_handler(struct weft__fiber *self, siginfo_t *info, ucontext_t *uc)
-{
+struct call {
 	void (*handler)(int, siginfo_t *, void *);
-	int sig = info->si_signo;
+	siginfo_t *info;
+	ucontext_t *uc;
+};
 
-	handler = (void (*)(int, siginfo_t *, void *))atomic_load_explicit(&handlers[sig], memory_order_relaxed);
+static void call(void *arg)
+{
+	struct call *c = arg;
+
+	c->handler(c->info->si_signo, c->info, c->uc);
+}
+
+static uintptr_t handler_of(int sig)
+{
+	return atomic_load_explicit(&handlers[sig], memory_order_relaxed);
+}
+
+static void run_handler(struct weft__fiber *self, uintptr_t handler, siginfo_t *info, ucontext_t *uc)
+{
+	int sig = info->si_signo;
+	struct call c = { (void (*)(int, siginfo_t *, void *))handler, info, uc };
+
 	if (!handler)
 		return;
 	self->handlers++;
-	if (atomic_load_explicit(&norestart_set, memory_order_relaxed) & WEFT__SIGBIT(sig))
+	if (flag(&norestart_set, sig))
 		self->handlers_norestart++;
-	handler(sig, info, uc);
+	if (flag(&onstack_set, sig))
+		weft__altstack_call(self, call, &c);
+	else
+		call(&c);
 }
 
 /* With what the handler of sig runs, on top of `mask`. */
 static uint64_t mask_during(int sig, uint64_t mask)
 {
 	mask |= masks[sig];
-	if (!(atomic_load_explicit(&nodefer_set, memory_order_relaxed) & WEFT__SIGBIT(sig)))
+	if (!flag(&nodefer_set, sig))
 		mask |= WEFT__SIGBIT(sig);
 	return mask;
 }
@@ -210,6 +292,7 @@ static void default_action(struct weft__fiber *self, siginfo_t *info)
 static void deliver(struct weft__fiber *self, siginfo_t *info)
 {
 	int sig = info->si_signo;
+	uintptr_t handler = handler_of(sig);
 	struct sigaction sa;
 	ucontext_t uc;
 
@@ -222,7 +305,7 @@ static void deliver(struct weft__fiber *self, siginfo_t *info)
 	if (sa.sa_flags & SA_RESETHAND) {
 		struct sigaction dfl = { .sa_handler = SIG_DFL };
 
-		libc_sigaction(sig, &dfl, NULL);
+		change_action(sig, &dfl);
 	}
 	getcontext(&uc);
 	if (!weft__is_fiber(self))
@@ -232,7 +315,7 @@ static void deliver(struct weft__fiber *self, siginfo_t *info)
 	self->sigmask = mask_during(sig, self->sigmask);
 	weft__set_kernel_mask(self->sigmask);
 	weft__preempt_enable(self);
-	run_handler(self, info, &uc);
+	run_handler(self, handler, info, &uc);
 	weft__preempt_disable(self);
 	memcpy(&self->sigmask, &uc.uc_sigmask, sizeof self->sigmask);
 	weft__set_kernel_mask(self->sigmask);
@@ -248,6 +331,8 @@ static void entry(int sig, siginfo_t *info, void *context)
 	ucontext_t *uc = context;
 	int saved = errno;
 
+	if (self->worker)
+		weft__frame_keeps_altstack(uc);
 	if (info->si_code == FOR_FIBER && info->si_pid == getpid() &&
 	    atomic_load_explicit(&weft__rt.state, memory_order_relaxed) == WEFT__RT_RUNNING)
 		target = info->si_ptr;
@@ -292,62 +377,92 @@ static void entry(int sig, siginfo_t *info, void *context)
 	mask = self->sigmask;
 	memcpy(&interrupted, &uc->uc_sigmask, sizeof interrupted);
 	self->sigmask = mask_during(sig, interrupted);
-	run_handler(self, info, uc);
+	run_handler(self, handler_of(sig), info, uc);
 	/* the frame's mask comes back: the program may have changed it there */
 	memcpy(&after, &uc->uc_sigmask, sizeof after);
 	self->sigmask = after == interrupted ? mask : after;
 }
 
-static void set_flag(_Atomic uint64_t *set, int sig, bool on)
+bool weft__signal_handled(int sig, bool *onstack)
 {
-	if (on)
-		atomic_fetch_or_explicit(set, WEFT__SIGBIT(sig), memory_order_relaxed);
-	else
-		atomic_fetch_and_explicit(set, ~WEFT__SIGBIT(sig), memory_order_relaxed);
+	*onstack = flag(&onstack_set, sig);
+	return handler_of(sig) != 0;
+}
+
+void weft__signal_fault(int sig, siginfo_t *info, void *context, bool held)
+{
+	struct weft__fiber *self = weft__self();
+	uint64_t mask = self->sigmask, interrupted, after;
+	uintptr_t handler = handler_of(sig);
+	ucontext_t *uc = context;
+
+	memcpy(&interrupted, &uc->uc_sigmask, sizeof interrupted);
+	if (!synchronous(sig, info)) {
+		weft__set_kernel_mask(mask_during(sig, interrupted));
+		entry(sig, info, context);
+		return;
+	}
+	if (flag(&resethand_set, sig)) {
+		struct sigaction dfl = { .sa_handler = SIG_DFL };
+
+		change_action(sig, &dfl);
+	}
+	weft__preempt_disable(self);
+	self->sigmask = mask_during(sig, interrupted) | (held ? weft__preempt_bit() : 0);
+	weft__set_kernel_mask(self->sigmask);
+	weft__preempt_enable(self);
+	run_handler(self, handler, info, uc);
+	/* as in entry; the kernel's mask follows with the end of the frame */
+	memcpy(&after, &uc->uc_sigmask, sizeof after);
+	self->sigmask = after == interrupted ? mask : after;
 }
 
 int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *old)
 {
 	struct sigaction sa, before;
 	uintptr_t old_handler;
-	uint64_t old_mask, old_siginfo;
-	bool ours;
 
 	if (sig < 1 || sig >= NSIG_ || (weft__rt.signo ? sig == weft__rt.signo : sig == 64))
 		return -EINVAL;
-	old_handler = atomic_load_explicit(&handlers[sig], memory_order_relaxed);
-	old_mask = masks[sig];
-	old_siginfo = atomic_load_explicit(&siginfo_set, memory_order_relaxed) & WEFT__SIGBIT(sig);
+	if (!current_action(sig, &before))
+		return -errno;
+	old_handler = handler_of(sig);
+	if (before.sa_sigaction == entry) {
+		/* as the program gave it to us */
+		before.sa_sigaction = (void (*)(int, siginfo_t *, void *))old_handler;
+		memcpy(&before.sa_mask, &masks[sig], sizeof masks[sig]);
+		if (!flag(&siginfo_set, sig))
+			before.sa_flags &= ~SA_SIGINFO;
+		before.sa_flags &= ~(SA_ONSTACK | SA_NODEFER);
+		if (flag(&onstack_set, sig))
+			before.sa_flags |= SA_ONSTACK;
+		if (flag(&nodefer_set, sig))
+			before.sa_flags |= SA_NODEFER;
+	}
 	if (new) {
 		sa = *new;
-		ours = sa.sa_handler != SIG_DFL && sa.sa_handler != SIG_IGN;
-		if (ours) {
+		if (sa.sa_handler != SIG_DFL && sa.sa_handler != SIG_IGN) {
 			/* before the kernel may enter us for it */
 			atomic_store_explicit(&handlers[sig], (uintptr_t)sa.sa_sigaction, memory_order_relaxed);
 			memcpy(&masks[sig], &sa.sa_mask, sizeof masks[sig]);
 			set_flag(&siginfo_set, sig, sa.sa_flags & SA_SIGINFO);
 			set_flag(&norestart_set, sig, !(sa.sa_flags & SA_RESTART));
 			set_flag(&nodefer_set, sig, sa.sa_flags & SA_NODEFER);
+			set_flag(&onstack_set, sig, sa.sa_flags & SA_ONSTACK);
+			set_flag(&resethand_set, sig, sa.sa_flags & (int)SA_RESETHAND);
 			sa.sa_sigaction = entry;
 			sa.sa_flags |= SA_SIGINFO;
 			*(uint64_t *)&sa.sa_mask &= ~reserved();
 		}
-	}
-	if (!current_action(sig, &before) || (new && libc_sigaction(sig, &sa, &before) != 0)) {
-		int err = -errno;
+		if (change_action(sig, &sa) != 0) {
+			int err = -errno;
 
-		atomic_store_explicit(&handlers[sig], old_handler, memory_order_relaxed);
-		return err;
-	}
-	if (old) {
-		*old = before;
-		if (before.sa_sigaction == entry) {
-			old->sa_sigaction = (void (*)(int, siginfo_t *, void *))old_handler;
-			if (!old_siginfo)
-				old->sa_flags &= ~SA_SIGINFO;
-			memcpy(&old->sa_mask, &old_mask, sizeof old_mask);
+			atomic_store_explicit(&handlers[sig], old_handler, memory_order_relaxed);
+			return err;
 		}
 	}
+	if (old)
+		*old = before;
 	return 0;
 }
 
@@ -433,11 +548,12 @@ void weft__signals_deferred(struct weft__fiber *self)
 int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
 {
 	struct weft__fiber *self = weft__self();
-	uint64_t mask;
+	uint64_t mask, held;
 
 	if (!weft__is_fiber(self))
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &self->sigmask, 8);
-	mask = self->sigmask;
+	held = self->sigmask & weft__preempt_bit();
+	mask = self->sigmask & ~held;
 	if (old)
 		*old = mask;
 	if (!set)
@@ -456,6 +572,7 @@ int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
 		return -EINVAL;
 	}
 	mask &= ~(WEFT__SIGBIT(SIGKILL) | WEFT__SIGBIT(SIGSTOP) | reserved());
+	mask |= held;
 	weft__preempt_disable(self);
 	self->sigmask = mask;
 	weft__set_kernel_mask(mask);

@@ -39,10 +39,17 @@ void weft__blocked_percentiles(uint64_t *p50, uint64_t *p99);
 
 /* --- signals.c --- */
 struct weft__fiber;
+void weft__signals_start(void);			/* the runtime starts: signals that are entered differently now */
 int weft__signals_fd(void);			/* a signalfd for what no thread of the process accepts; -1: none */
 void weft__signals_route(void);			/* monitor: read it and find a fiber that accepts */
 bool weft__signals_waiting(void);		/* there is something in the table */
 void weft__signals_deferred(struct weft__fiber *self);	/* run what was put off; preemption enabled */
+
+/* for fault.c: has the program a handler, and does it want the alternate stack? The kernel's default from now on. Call the handler, whose
+ * frame is on this stack and during which everything is blocked, with the mask that it is to have. `held`: on an alternate stack. */
+bool weft__signal_handled(int sig, bool *onstack);
+void weft__signal_default(int sig);
+void weft__signal_fault(int sig, siginfo_t *info, void *context, bool held);
 
 /* --- monitor.c --- */
 extern enum weft_blocked_source weft__source;	/* the one in use */

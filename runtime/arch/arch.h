@@ -12,6 +12,10 @@
  *   weft__arch_pause()                    spin hint
  *   weft__arch_frame_pc(ucontext)         where a signal interrupted
  *   weft__arch_frame_sp(ucontext)
+ *   weft__arch_frame_size(uc), _move(uc, top), _run(uc, sig, fn), _info(uc)
+ *                                         a signal's frame: its size; copied to another stack; continued there
+ *   weft__arch_call_on(top, fn, arg)      fn(arg) on another stack
+ *   weft__arch_jump_sp(jmpbuf)            the stack pointer in libc's jump buffer
  *   weft__arch_syscall(nr, six longs)     the bare system call; -errno on failure
  */
 #ifndef WEFT_RUNTIME_ARCH_H

@@ -13,6 +13,7 @@
 #ifndef WEFT_ARCH_X86_64_H
 #define WEFT_ARCH_X86_64_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -130,6 +131,43 @@ static inline uintptr_t weft__arch_frame_pc(const void *uc)
 static inline uintptr_t weft__arch_frame_sp(const void *uc)
 {
 	return (uintptr_t)((const ucontext_t *)uc)->uc_mcontext.gregs[REG_RSP];
+}
+
+/* A signal frame as the kernel makes it: the return address, which is that of rt_sigreturn(2)'s trampoline; struct ucontext with a mask of
+ * 64 bits; siginfo; padding; the floating-point state, 64-byte aligned, which uc_mcontext.fpregs points to. */
+enum {
+	WEFT__FRAME_BEFORE = 8,		/* the return address, before the ucontext */
+	WEFT__FRAME_INFO = 304,		/* siginfo, from the ucontext */
+};
+
+static inline uintptr_t weft__arch_frame_info(const void *uc)
+{
+	return (uintptr_t)uc + WEFT__FRAME_INFO;
+}
+
+/* arch.c: bytes of the frame around `uc`, and a copy of it that ends at or below `top`; rt_sigreturn works from there. */
+size_t weft__arch_frame_size(const void *uc);
+void *weft__arch_frame_move(const void *uc, void *top);
+
+/* Leave this stack: run fn(sig, info, uc) as the kernel would, on the stack that the frame of `uc` is on; its return is the frame's end. */
+static inline _Noreturn void weft__arch_frame_run(void *uc, int sig, void (*fn)(int, siginfo_t *, void *))
+{
+	__asm__ volatile("movq %0, %%rsp\n\tjmpq *%1"
+			 : : "r"((char *)uc - WEFT__FRAME_BEFORE), "r"(fn), "D"((long)sig),
+			     "S"((char *)uc + WEFT__FRAME_INFO), "d"(uc) : "memory");
+	__builtin_unreachable();
+}
+
+/* arch.c: run fn(arg) on the stack that ends at `top`, and come back. */
+void weft__arch_call_on(void *top, void (*fn)(void *), void *arg);
+
+/* The stack pointer that longjmp will set: the jump buffer keeps it rotated and mixed with the pointer guard. */
+static inline uintptr_t weft__arch_jump_sp(const void *jmpbuf)
+{
+	uintptr_t sp = ((const uintptr_t *)jmpbuf)[6];
+
+	__asm__("rorq $17, %0\n\txorq %%fs:48, %0" : "+r"(sp) : : "cc");
+	return sp;
 }
 
 /* The kernel, with nothing between: a result of -4095 .. -1 is -errno. For code that must not meet the shim's wrappers,
