@@ -66,6 +66,7 @@ static struct weft__fiber *foreigner(pid_t tid)
 	f->locks_held = 0;
 	f->handlers = 0;
 	f->loading = 0;
+	f->alt.size = 0;
 	f->on_exit = NULL;
 	init(f, WEFT__FOREIGN, tid);
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, 8);

@@ -27,8 +27,8 @@
 
 extern void *__libc_stack_end;		/* ld.so's: where main's stack began */
 
-/* Whose overflow the program's own handler has seen: it may set the default action and come again. */
-static struct weft__fiber *_Atomic seen_by_program;
+/* The overflow that the program's own handler saw last: it may set the default action and let the same happen again. */
+static _Atomic uintptr_t seen_by_program;
 
 static bool enabled, started;
 
@@ -106,6 +106,7 @@ static bool overflows(const struct weft__fiber *self, const siginfo_t *info, uin
 
 static void report(const struct weft__fiber *self)
 {
+	const char *name = self->name[0] ? self->name : program_invocation_short_name;
 	struct rlimit rl = { 0, 0 };
 
 	if (self->kind == WEFT__MAIN) {
@@ -114,10 +115,10 @@ static void report(const struct weft__fiber *self)
 	} else if (self->stack_asked == 0) {
 		weft__warn("thread \"%s\" (%u) has overflowed its stack of %zu KiB, the default; "
 			   "raise it with ulimit -s, weft run --stack=SIZE, or pthread_attr_setstacksize",
-			   self->name, self->id, weft__stack_default() / 1024);
+			   name, self->id, weft__stack_default() / 1024);
 	} else {
 		weft__warn("thread \"%s\" (%u) has overflowed its stack of %zu KiB, a size set by the program (pthread_attr_setstacksize)",
-			   self->name, self->id, self->stack_asked / 1024);
+			   name, self->id, self->stack_asked / 1024);
 	}
 }
 
@@ -168,8 +169,8 @@ void weft__fault_entry(int sig, siginfo_t *info, void *context)
 	if (self->worker)
 		weft__frame_keeps_altstack(context);
 	if (!weft__signal_handled(sig, &onstack)) {
-		/* relaxed: written on this very fiber, if at all */
-		if (overflow && atomic_load_explicit(&seen_by_program, memory_order_relaxed) != self)
+		/* relaxed: written by this very fiber, if it is what we look for */
+		if (overflow && atomic_load_explicit(&seen_by_program, memory_order_relaxed) != (uintptr_t)info->si_addr)
 			report(self);
 		leave_to_kernel(sig, info);
 		errno = saved;
@@ -192,7 +193,7 @@ void weft__fault_entry(int sig, siginfo_t *info, void *context)
 		return;
 	}
 	if (overflow)
-		atomic_store_explicit(&seen_by_program, self, memory_order_relaxed);
+		atomic_store_explicit(&seen_by_program, (uintptr_t)info->si_addr, memory_order_relaxed);
 	errno = saved;
 	weft__arch_frame_run(weft__arch_frame_move(context, top), sig, on_fiber);
 }
