@@ -63,6 +63,8 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	if (shared)
 		f->flags |= WEFT__F_SHARED_TLS | WEFT__F_NO_SIGNAL;
 	f->stack_asked = s->stack_size;
+	if (s->guard_size == 0)
+		f->flags |= WEFT__F_GUARD_HIDDEN;
 	top = (char *)f->stack_lo + f->stack_size;
 	if (weft__unlikely(s->stack_addr != NULL)) {
 		f->flags |= WEFT__F_USER_STACK;
@@ -333,7 +335,7 @@ void weft__stack_bounds(const struct weft__fiber *f, void **lo, size_t *size, si
 {
 	*lo = f->stack_lo;
 	*size = f->stack_size;
-	*guard = f->guard_size;
+	*guard = f->flags & WEFT__F_GUARD_HIDDEN ? 0 : f->guard_size;
 }
 
 bool weft__is_detached(const struct weft__fiber *f)

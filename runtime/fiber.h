@@ -44,6 +44,7 @@ enum weft__flag {
 	WEFT__F_USER_STACK = 2,
 	WEFT__F_NO_SIGNAL = 4,	/* never preempted by signal: shared TLS or too small a stack */
 	WEFT__F_ENDING = 16,	/* takes no signals any more */
+	WEFT__F_GUARD_HIDDEN = 32,	/* none was asked for; there is one all the same */
 	WEFT__F_TLS_MADE = 8,	/* tcb is initialised; survives pooling */
 };
 

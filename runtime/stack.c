@@ -7,7 +7,8 @@
  * Lifetime:  slabs are never unmapped: struct weft__fiber is type-stable (wait.h needs that). The pages of a free stack
  *            beyond the pool's limit are given back with MADV_DONTNEED.
  * Guards:    MADV_GUARD_INSTALL (Linux 6.13) costs no VMA; where it is missing mprotect does it, until 45 % of
- *            vm.max_map_count; beyond that stacks are refused (EAGAIN) with one message.
+ *            vm.max_map_count; beyond that stacks are refused (EAGAIN) with one message. Where they cost nothing there is one
+ *            even if the program asks for none.
  * Locking:   classes.lock for the table and the shared lists (rank POOL); the VP's pool by its owner.
  * Not for:   stacks that the program provides: those get a slot with the smallest stack for their TLS and fiber struct.
  */
@@ -312,6 +313,9 @@ struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack
 		if (size == 0)
 			size = pool.default_size;
 		if (guard == SIZE_MAX)
+			guard = pool.default_guard;
+		/* Nobody counts on having no guard: below a stack there is the struct of another fiber. */
+		if (guard == 0 && !pool.mprotect_guards)
 			guard = pool.default_guard;
 		if (user_stack)
 			size = guard = 0;

@@ -312,8 +312,7 @@ void weft__forked(void)
 		weft__rt.main = self;
 		return;
 	}
-	if (self->worker)
-		weft__tls_forked(self->worker->sched.ctx.tls);
+	weft__tls_forked(self->worker ? self->worker->sched.ctx.tls : NULL);
 	self->worker = NULL;
 	self->kind = WEFT__MAIN;
 	weft__hook_forked();

@@ -385,6 +385,11 @@ void weft__tls_forked(void *worker_tls)
 
 	if (!tls.full)
 		return;
+	/* another fiber may have been at it */
+	if (atomic_load_explicit(&fresh.busy, memory_order_relaxed))
+		fresh.tcb = NULL;
+	atomic_store_explicit(&fresh.busy, 0, memory_order_relaxed);
+	atomic_store_explicit(&fresh.generation, UINT64_MAX, memory_order_relaxed);
 	/* glibc counts the worker's stack, this block included, as free in the child */
 	if (worker_tls && worker_tls != mine)
 		unregister_rseq(worker_tls);

@@ -81,6 +81,14 @@ void weft__altstack_call(struct weft__fiber *self, void (*fn)(void *), void *arg
 		self->alt = alt;
 }
 
+uint64_t weft__altstack_held(const struct weft__fiber *self)
+{
+	bool left = self->alt.size && !weft__altstack_on(self, here()) && !(self->alt.flags & (int)SS_AUTODISARM) &&
+		    !(self->flags & WEFT__F_NO_SIGNAL);
+
+	return left ? 0 : self->sigmask & weft__preempt_bit();
+}
+
 void weft__altstack_leave(struct weft__fiber *self, uintptr_t sp)
 {
 	if ((self->sigmask & weft__preempt_bit()) && weft__altstack_on(self, here()) && !weft__altstack_on(self, sp))

@@ -552,8 +552,8 @@ int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
 
 	if (!weft__is_fiber(self))
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &self->sigmask, 8);
-	held = self->sigmask & weft__preempt_bit();
-	mask = self->sigmask & ~held;
+	held = weft__altstack_held(self);
+	mask = self->sigmask & ~weft__preempt_bit();
 	if (old)
 		*old = mask;
 	if (!set)
