@@ -195,7 +195,8 @@ struct weft__slot_seen {
 struct weft__fiber *weft__steal_round(struct weft__vp *vp, struct weft__slot_seen *seen);	/* seen: NULL or nvps - 1 */
 struct weft__vp *weft__vp_of_slow(struct weft__worker *w);
 
-/* The caller's VP; NULL when it was taken, or the caller never has one. */
+/* The caller's VP; NULL when it was taken, or the caller never has one. Never read w->vp itself instead: it is NULL, too, while the monitor
+ * tries to take it and finds that it must not. */
 static inline struct weft__vp *weft__vp_of(struct weft__fiber *self)
 {
 	struct weft__worker *w = self->worker;

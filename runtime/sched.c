@@ -163,7 +163,7 @@ void weft__finish(struct weft__fiber *self)
 {
 	struct weft__worker *w = self->worker;
 	struct weft__fiber *prev = w->prev;
-	struct weft__vp *vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
+	struct weft__vp *vp = weft__vp_of(self);	/* the monitor may be trying to take it: then it is NULL for a moment */
 	uint64_t s;
 
 	/* relaxed: set before the wake-up that brought us here, or by who will notify us again */
@@ -334,7 +334,7 @@ void weft__switch_to(struct weft__fiber *self, enum weft__op op, struct weft__fi
 
 	w->prev = self;
 	w->op = op;
-	prepare(w, atomic_load_explicit(&w->vp, memory_order_relaxed), self, next);
+	prepare(w, weft__vp_of(self), self, next);
 	set_tls(w, self, next);
 	weft__arch_switch(&self->ctx, &next->ctx);
 	weft__finish(self);
@@ -413,7 +413,7 @@ struct weft__fiber *weft__pick(struct weft__vp *vp)
 _Noreturn void weft__sched_loop(struct weft__worker *w)
 {
 	for (;;) {
-		struct weft__vp *vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
+		struct weft__vp *vp = weft__vp_of(&w->sched);
 		struct weft__fiber *f;
 
 		if (!vp) {
@@ -459,7 +459,7 @@ static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, stru
 	if (weft__likely(w->op == WEFT__OP_ROTATED &&
 			 !atomic_load_explicit(&self->sig_pending, memory_order_relaxed))) {
 		/* weft__finish, for the common case */
-		weft__vpq_unlock(atomic_load_explicit(&w->vp, memory_order_relaxed));
+		weft__vpq_unlock(weft__vp_of(self));
 		submitted();
 	} else {
 		weft__finish(self);
