@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT
- * Threads: create, join, detach, identity, names. A pthread_t is the address of a thread control block, as in glibc, for fibers,
+ * Threads: create, join, detach, identity. A pthread_t is the address of a thread control block, as in glibc, for fibers,
  * the main thread and glibc's own threads alike; weft__fiber_of tells which.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <threads.h>
 #include <unistd.h>
 
+#include "pthread/attr.h"
 #include "pthread/shim.h"
+#include "runtime/extras.h"
 #include "runtime/runtime.h"
 #include "upcall/block.h"
 
@@ -24,11 +25,6 @@ WEFT__REAL(pthread_timedjoin_np);
 WEFT__REAL(pthread_clockjoin_np);
 WEFT__REAL(pthread_detach);
 WEFT__REAL(pthread_cancel);
-WEFT__REAL(pthread_getattr_np);
-WEFT__REAL(pthread_setname_np);
-WEFT__REAL(pthread_getname_np);
-
-static size_t libc_default_stack, libc_default_guard;
 
 /* What runs on a thread after its function: keys after thread_local objects, as in glibc. */
 static void at_exit(struct weft__fiber *self)
@@ -36,64 +32,51 @@ static void at_exit(struct weft__fiber *self)
 	weft__keys_exit(self);
 }
 
-static int read_attr(const pthread_attr_t *attr, struct weft__spawn *s)
-{
-	size_t size, guard, size_of_given;
-	struct sched_param param;
-	sigset_t mask;
-	void *top = NULL, *lo;
-	int detach, inherit;
-
-	if (pthread_attr_getstacksize(attr, &size) || pthread_attr_getguardsize(attr, &guard) ||
-	    pthread_attr_getdetachstate(attr, &detach))
-		return EINVAL;
-	s->detached = detach == PTHREAD_CREATE_DETACHED;
-	/* none given: both are zero */
-	if (pthread_attr_getstack(attr, &lo, &size_of_given) == 0 && (uintptr_t)lo + size_of_given != 0)
-		top = (char *)lo + size;
-	if (top) {
-		s->stack_size = size;
-		s->stack_addr = (char *)top - size;
-	} else {
-		if (size != libc_default_stack)
-			s->stack_size = size;
-		if (guard != libc_default_guard)
-			s->guard_size = guard;
-	}
-	if (pthread_attr_getinheritsched(attr, &inherit) == 0 && inherit == PTHREAD_EXPLICIT_SCHED &&
-	    pthread_attr_getschedparam(attr, &param) == 0)
-		s->prio = param.sched_priority;
-	if (pthread_attr_getsigmask_np(attr, &mask) == 0)
-		memcpy(&s->sigmask, &mask, sizeof s->sigmask);
-	return 0;
-}
-
 static int start_runtime(void)
 {
 	struct weft__fiber *self = weft__self();
-	pthread_attr_t attr;
-	int err = weft__start();
+	struct sched_param param;
+	int policy = sched_getscheduler(0), err;
+
+	param.sched_priority = 0;
+	sched_getparam(0, &param);
+	err = weft__start();
 
 	if (err == -EINVAL || err == -EPERM)
 		_exit(125);		/* a setting that cannot be honoured; the message is out */
 	if (err)
 		return EAGAIN;
-	if (!libc_default_stack && pthread_attr_init(&attr) == 0) {
-		pthread_attr_getguardsize(&attr, &libc_default_guard);
-		pthread_attr_getstacksize(&attr, &libc_default_stack);
-		pthread_attr_destroy(&attr);
-	}
-	if (self->kind == WEFT__MAIN)
+	if (self->kind == WEFT__MAIN) {
+		prctl(PR_GET_NAME, self->name);
+		weft__sched_set(self, policy & ~SCHED_RESET_ON_FORK, param.sched_priority);
 		self->on_exit = at_exit;
+	}
 	return 0;
 }
 
-static int create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg,
-		  void (*prepare)(struct weft__fiber *, void *))
+struct newcomer {
+	pthread_t *thread;
+	const struct weft__fiber *creator;
+	bool explicit;
+};
+
+/* The new thread may read *thread before we return: it is written before the thread can run. */
+static void publish(struct weft__fiber *f, void *arg)
 {
-	struct weft__fiber *self, *f = NULL;
+	const struct newcomer *n = arg;
+
+	*n->thread = (pthread_t)weft__handle(f);
+	memcpy(f->name, n->creator->name, sizeof f->name);
+	if (n->explicit)
+		f->flags |= WEFT__F_EXPLICIT_SCHED;
+}
+
+static int create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+	struct newcomer n = { .thread = thread };
 	struct weft__spawn s = { .fn = fn, .arg = arg, .guard_size = SIZE_MAX, .on_exit = at_exit,
-				 .prepare = prepare, .prepare_arg = thread };
+				 .prepare = publish, .prepare_arg = &n };
+	struct weft__fiber *self;
 	int err;
 
 	if (weft__unlikely(!weft__running())) {
@@ -102,29 +85,23 @@ static int create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(voi
 			return err;
 	}
 	self = weft__self();
+	n.creator = self;
 	s.sigmask = self->sigmask;
-	s.prio = self->node.prio;
-	if (self->kind == WEFT__FOREIGN)
+	s.policy = self->policy;
+	s.prio = self->prio;
+	s.cpus = self->cpus;
+	if (self->kind == WEFT__FOREIGN) {
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &s.sigmask, 8);
-	if (attr) {
-		err = read_attr(attr, &s);
-		if (err)
-			return err;
+		prctl(PR_GET_NAME, self->name);
 	}
-	err = weft__spawn(&f, &s);
-	return -err;
-}
-
-/* The new thread may read *thread before we return: it is written before the thread can run. */
-static void publish(struct weft__fiber *f, void *thread)
-{
-	*(pthread_t *)thread = (pthread_t)weft__handle(f);
+	err = weft__attr_read(attr, &s, &n.explicit);
+	return err ? err : -weft__spawn(NULL, &s);
 }
 
 WEFT__EXPORT int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict attr,
 				void *(*fn)(void *), void *restrict arg)
 {
-	return create(thread, attr, fn, arg, publish);
+	return create(thread, attr, fn, arg);
 }
 
 WEFT__EXPORT int pthread_join(pthread_t thread, void **result)
@@ -197,63 +174,6 @@ WEFT__EXPORT int pthread_equal(pthread_t a, pthread_t b)
 	return a == b;
 }
 
-WEFT__EXPORT int pthread_getattr_np(pthread_t thread, pthread_attr_t *attr)
-{
-	struct weft__fiber *f = weft__fiber_of((void *)thread);
-	void *lo;
-	size_t size, guard;
-	int err;
-
-	if (!f || f->stack_lo == NULL)
-		return weft__real(pthread_getattr_np)(thread, attr);
-	err = pthread_attr_init(attr);
-	if (err)
-		return err;
-	weft__stack_bounds(f, &lo, &size, &guard);
-	pthread_attr_setstack(attr, lo, size);
-	pthread_attr_setguardsize(attr, guard);
-	if (weft__is_detached(f))
-		pthread_attr_setdetachstate(attr, PTHREAD_CREATE_DETACHED);
-	return 0;
-}
-
-WEFT__EXPORT int pthread_setname_np(pthread_t thread, const char *name)
-{
-	struct weft__fiber *f = weft__fiber_of((void *)thread);
-
-	if (!f || (f->kind == WEFT__MAIN && !weft__running()))
-		return weft__real(pthread_setname_np)(thread, name);
-	if (strlen(name) >= sizeof f->name)
-		return ERANGE;
-	if (f->kind == WEFT__MAIN) {
-		/* main's name is the process's */
-		int fd = open("/proc/self/comm", O_WRONLY | O_CLOEXEC);
-
-		if (fd >= 0) {
-			if (write(fd, name, strlen(name)) < 0)
-				(void)0;	/* the name below is what we report */
-			close(fd);
-		}
-	}
-	strcpy(f->name, name);
-	return 0;
-}
-
-WEFT__EXPORT int pthread_getname_np(pthread_t thread, char *name, size_t size)
-{
-	struct weft__fiber *f = weft__fiber_of((void *)thread);
-
-	if (!f || (f->kind == WEFT__MAIN && (!weft__running() || f->name[0] == '\0')))
-		return weft__real(pthread_getname_np)(thread, name, size);
-	if (size < sizeof f->name)
-		return ERANGE;
-	if (f->name[0])
-		strcpy(name, f->name);
-	else
-		snprintf(name, sizeof f->name, "%s", program_invocation_short_name);
-	return 0;
-}
-
 /* --- C11 --- */
 
 struct c11_start {
@@ -277,7 +197,7 @@ WEFT__EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
 	if (!s)
 		return thrd_nomem;
 	*s = (struct c11_start){ fn, arg };
-	err = create(thread, NULL, c11_main, s, publish);
+	err = create(thread, NULL, c11_main, s);
 	if (err)
 		free(s);
 	return err == 0 ? thrd_success : err == ENOMEM || err == EAGAIN ? thrd_nomem : thrd_error;

@@ -300,6 +300,13 @@ static long ids(long nr, const long a[6])
 	case SYS_tgkill:
 		return (pid_t)a[0] == getpid() ? weft__tid_kill((pid_t)a[1], (int)a[2]) :
 						 -EOPNOTSUPP;
+	case SYS_sched_setaffinity:
+	case SYS_sched_getaffinity:
+	case SYS_sched_setscheduler:
+	case SYS_sched_getscheduler:
+	case SYS_sched_setparam:
+	case SYS_sched_getparam:
+		return weft__sched_syscall(nr, a);
 	case SYS_tkill:
 		return weft__tid_kill((pid_t)a[0], (int)a[1]);
 	default:

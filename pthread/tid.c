@@ -2,7 +2,7 @@
  * Thread ids. The kernel's gettid would name the worker that carries the fiber just now: programs call it twice and compare, keep it as
  * a name, or compare it to getpid() to know whether they are the main thread. So a fiber's is its own constant
  * number, which no kernel thread can have, and signals sent to it find the fiber.
- * Not for:   other system calls that take a thread id (sched_setaffinity, /proc/self/task): they say ESRCH.
+ * Not for:   /proc/self/task, which lists kernel threads, and the system calls that are in nobody's wrapper: they say ESRCH.
  */
 #include "pthread/io.h"
 
@@ -21,6 +21,18 @@ pid_t weft__tid(void)
 	if (self->kind == WEFT__MAIN)
 		return getpid();
 	return weft__is_fiber(self) ? (pid_t)self->tid : weft__gettid();
+}
+
+struct weft__fiber *weft__tid_fiber(pid_t tid)
+{
+	struct weft__fiber *f;
+
+	if (!weft__running())
+		return NULL;
+	if (tid == getpid())
+		return weft__rt.main;
+	f = tid < WEFT__TID_FIRST ? NULL : weft__fiber_by_id((uint32_t)(tid - WEFT__TID_FIRST));
+	return f && !weft__is_done(f) ? f : NULL;
 }
 
 /* -EOPNOTSUPP: not the id of a fiber. The ids of ended threads are no better than in the kernel: they may be somebody else's. */

@@ -4,6 +4,7 @@
  * The end, one word (fiber->join), so that ending and joining cost one atomic exchange each:
  *     0            alive, nobody waits          JOIN_DONE      ended, the result is valid, not yet freed
  *     joiner       alive, that fiber waits      JOIN_DETACHED  alive, frees itself
+ *     JOIN_FREED   not in use: who asks about it holds a stale handle
  * Invariant: the struct and the stack are freed exactly once, by the joiner that sees JOIN_DONE, by the detacher that
  *            comes after it, or by the end itself if it finds JOIN_DETACHED.
  * Race closed: a joiner must not free a stack that its owner still runs on. So the end publishes JOIN_DONE not from the
@@ -18,7 +19,7 @@
 #include "runtime/runtime.h"
 #include "runtime/wait.h"
 
-enum weft__join { JOIN_NOBODY = 0, JOIN_DONE = 1, JOIN_DETACHED = 2 };
+enum weft__join { JOIN_NOBODY = 0, JOIN_DONE = 1, JOIN_DETACHED = 2, JOIN_FREED = 3 };
 
 #define SMALL_STACK (32 * 1024ul)	/* of the program's own: no room to preempt by signal */
 
@@ -81,6 +82,10 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	f->locks_held = 0;
 	f->worker = NULL;
 	f->node.prio = s->prio;
+	f->prio = s->prio;
+	f->policy = s->policy;
+	f->cpus = s->cpus;
+	atomic_store_explicit(&f->cpu_ns, 0, memory_order_relaxed);
 	f->node.slices = 0;
 	f->sigmask = s->sigmask & ~weft__preempt_bit();
 	if ((f->flags & (WEFT__F_USER_STACK | WEFT__F_NO_SIGNAL)) == (WEFT__F_USER_STACK | WEFT__F_NO_SIGNAL))
@@ -137,6 +142,15 @@ uint64_t weft__fibers_alive(void)
 	return spawned - exited;
 }
 
+/* Nobody needs it any more. Preemption disabled. */
+static void retire(struct weft__fiber *f)
+{
+	/* relaxed: only tells stale handles apart, as long as the struct is not in use again */
+	atomic_store_explicit(&f->join, JOIN_FREED, memory_order_relaxed);
+	if (f->kind != WEFT__MAIN)
+		weft__fiber_free(f);
+}
+
 /* main is gone (pthread_exit), the process goes on. Its stack and TLS belong to the process, so it waits for the
  * last fiber and then ends the process, as the last thread does.
  * Invariant: the last fiber to end, or main here, sees weft__fibers_alive() == 0.
@@ -145,6 +159,14 @@ uint64_t weft__fibers_alive(void)
  *     M3 arm the wait; M4 weft__fibers_alive() == 0?         E3 exiting && weft__fibers_alive() == 0: wake main */
 static _Noreturn void main_exit(struct weft__fiber *self)
 {
+	uintptr_t join;
+
+	/* whoever waits for main's end need not wait for the process's. [JOIN-1] release; pairs with acquire in weft__join */
+	join = atomic_exchange_explicit(&self->join, JOIN_DONE, memory_order_acq_rel);
+	if (join == JOIN_DETACHED)
+		retire(self);
+	else if (join != JOIN_NOBODY)
+		weft__wait_wake((struct weft__fiber *)join, self->joiner_ticket, WEFT__WOKEN);
 	/* relaxed: ordered by the fences above */
 	atomic_store_explicit(&weft__rt.exiting, true, memory_order_relaxed);
 	for (;;) {
@@ -171,7 +193,7 @@ static struct weft__fiber *parked_joiner(struct weft__fiber *self)
 	struct weft__fiber *joiner = (struct weft__fiber *)join;
 	uint64_t parked;
 
-	if (join <= JOIN_DETACHED || joiner->kind == WEFT__FOREIGN || !weft__vp_of(self))
+	if (join <= JOIN_FREED || joiner->kind == WEFT__FOREIGN || !weft__vp_of(self))
 		return NULL;
 	parked = self->joiner_ticket | WEFT__W_PARKED;
 	/* [PARK-1] acquire; pairs with release in sched.c:weft__finish: the saved registers */
@@ -235,7 +257,7 @@ void weft__fiber_ended(struct weft__fiber *f)
 	/* [JOIN-1] release; pairs with acquire in weft__join and weft__detach: the result, and that the stack is free */
 	join = atomic_exchange_explicit(&f->join, JOIN_DONE, memory_order_acq_rel);
 	if (join == JOIN_DETACHED)
-		weft__fiber_free(f);
+		retire(f);
 	else if (join != JOIN_NOBODY)
 		weft__wait_wake((struct weft__fiber *)join, f->joiner_ticket, WEFT__WOKEN);
 }
@@ -258,7 +280,7 @@ int weft__join(struct weft__fiber *f, void **result, uint64_t deadline)
 		if (join == JOIN_DONE)
 			break;
 		if (join != JOIN_NOBODY) {
-			err = -EINVAL;
+			err = join == JOIN_FREED ? -ESRCH : -EINVAL;
 			break;
 		}
 		if (deadline == 0) {
@@ -301,7 +323,7 @@ int weft__join(struct weft__fiber *f, void **result, uint64_t deadline)
 	if (!err) {
 		if (result)
 			*result = f->result;
-		weft__fiber_free(f);
+		retire(f);
 	}
 	weft__preempt_enable(self);
 	return err;
@@ -318,9 +340,9 @@ int weft__detach(struct weft__fiber *f)
 	if (!atomic_compare_exchange_strong_explicit(&f->join, &join, JOIN_DETACHED,
 			memory_order_acq_rel, memory_order_acquire)) {
 		if (join == JOIN_DONE)
-			weft__fiber_free(f);
+			retire(f);
 		else
-			err = -EINVAL;
+			err = join == JOIN_FREED ? -ESRCH : -EINVAL;
 	}
 	weft__preempt_enable(self);
 	return err;
@@ -345,5 +367,7 @@ bool weft__is_detached(const struct weft__fiber *f)
 
 bool weft__is_done(const struct weft__fiber *f)
 {
-	return atomic_load_explicit(&f->join, memory_order_relaxed) == JOIN_DONE;
+	uintptr_t join = atomic_load_explicit(&f->join, memory_order_relaxed);
+
+	return join == JOIN_DONE || join == JOIN_FREED;
 }

@@ -31,6 +31,7 @@
 struct weft__worker;
 struct weft__vp;
 struct weft__stack;
+struct weft__cpuset;
 
 enum weft__kind {
 	WEFT__FIBER,		/* runs on VPs */
@@ -45,6 +46,7 @@ enum weft__flag {
 	WEFT__F_NO_SIGNAL = 4,	/* never preempted by signal: shared TLS or too small a stack */
 	WEFT__F_ENDING = 16,	/* takes no signals any more */
 	WEFT__F_GUARD_HIDDEN = 32,	/* none was asked for; there is one all the same */
+	WEFT__F_EXPLICIT_SCHED = 64,	/* scheduling parameters of its own, not its creator's */
 	WEFT__F_TLS_MADE = 8,	/* tcb is initialised; survives pooling */
 };
 
@@ -115,6 +117,11 @@ struct weft__fiber {
 	uint32_t id;
 	char name[16];
 
+	/* extras.c */
+	const struct weft__cpuset *cpus;	/* NULL: wherever the process may; who sets it, read at a switch */
+	_Atomic uint64_t cpu_ns;	/* CPU time up to the last switch; the carrying worker */
+	int policy, prio;		/* as POSIX has them; node.prio follows */
+
 	/* the shim's; the runtime only zeroes them when the fiber starts */
 	void *slot[8];			/* enum weft__slot in pthread/shim.h */
 	void (*on_exit)(struct weft__fiber *);	/* run on the fiber before it ends, NULL = nothing */
@@ -175,7 +182,8 @@ struct weft__spawn {
 	void *stack_addr;		/* lowest byte of a user-provided stack, or NULL */
 	bool shared_tls;
 	bool detached;
-	int prio;
+	int policy, prio;
+	const struct weft__cpuset *cpus;
 	uint64_t sigmask;
 	const char *name;
 	void (*on_exit)(struct weft__fiber *);

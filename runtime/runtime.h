@@ -52,6 +52,11 @@ struct weft__worker {
 
 	_Atomic uint32_t park;		/* futex word: 1 = go on */
 	struct weft__vp *next_vp;	/* with what; guarded by rt.idle_lock */
+	/* extras.c */
+	_Atomic uint64_t cpu_mark;	/* the worker's CPU time at its last switch; 0 = not known */
+	struct weft__fiber *_Atomic charged;	/* who pays for the time since then */
+	const struct weft__cpuset *cpus;	/* what its affinity was set to, NULL = nothing; the worker */
+
 	struct weft__worker *next;	/* rt.spare; guarded by rt.idle_lock */
 	struct weft__worker *all_next;	/* rt.workers; push only */
 	unsigned index;
@@ -113,6 +118,7 @@ struct weft__rt {
 	_Atomic uint64_t main_ticket;	/* and waits with this ticket */
 	struct weft_config cfg;
 	const struct weft_sched_ops *ops;
+	_Atomic uint32_t extras;	/* what some fiber asked for: extras.h; bits are only ever set */
 	unsigned nvps;
 	struct weft__vp *vp;		/* [nvps] */
 	struct weft__fiber *main;	/* the process's first thread; in the child of fork, the one that called it */
@@ -171,6 +177,7 @@ static inline uint64_t weft__preempt_bit(void)
 }
 
 /* --- start.c --- */
+extern unsigned weft__vps_wanted;	/* by the program, where no setting says how many; 0 = as many as the CPUs */
 int weft__start(void);			/* first fiber: start the runtime; 0 or -errno */
 void weft__forked(void);		/* child of fork: the caller is the main fiber of a runtime not started */
 pid_t weft__gettid(void);
@@ -208,6 +215,9 @@ static inline struct weft__vp *weft__vp_of(struct weft__fiber *self)
 	vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
 	return weft__likely(vp != NULL) ? vp : weft__vp_of_slow(w);
 }
+
+/* --- extras.c --- */
+void weft__switch_extras(struct weft__worker *w, struct weft__fiber *from, struct weft__fiber *to);
 
 /* --- worker.c --- */
 int weft__worker_new(struct weft__vp *vp);	/* monitor: make a kernel thread; vp may be NULL (spare) */

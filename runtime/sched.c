@@ -260,6 +260,9 @@ static inline void prepare(struct weft__worker *w, struct weft__vp *vp, struct w
 			   struct weft__fiber *to)
 {
 	to->worker = w;
+	/* relaxed: who set a bit of it for itself runs here; for others it takes effect when it is seen */
+	if (weft__unlikely(atomic_load_explicit(&weft__rt.extras, memory_order_relaxed)))
+		weft__switch_extras(w, from, to);
 	if (weft__likely(vp != NULL)) {
 		vp->current = to;
 		/* relaxed, plain add: one writer; the monitor compares */
@@ -437,7 +440,8 @@ static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, stru
 
 	if (weft__unlikely((tick & LOOK_AROUND) == LOOK_AROUND || vp->from_inject ||
 			   atomic_load_explicit(&vp->runnext, memory_order_relaxed) ||
-			   weft__rt.ops != &weft_sched_fifo))
+			   weft__rt.ops != &weft_sched_fifo ||
+			   atomic_load_explicit(&weft__rt.extras, memory_order_relaxed)))
 		return false;
 	weft__vpq_lock(vp);
 	n = weft__fifo_rotate(vp->queue, &self->node);

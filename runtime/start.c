@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "runtime/extras.h"
 #include "runtime/hooks.h"
 #include "runtime/modules.h"
 #include "runtime/runtime.h"
@@ -29,6 +30,8 @@
 
 struct weft__rt weft__rt __attribute__((visibility("hidden")));
 int (*weft__real_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+unsigned weft__vps_wanted;
 
 static pthread_attr_t worker_attr;
 
@@ -245,7 +248,7 @@ static int start(struct weft__fiber *self)
 		weft__warn("this C library's thread blocks are not understood: fibers share their worker's TLS "
 			   "(no preemption; errno and thread_local are per worker)");
 	weft__stack_config(weft__rt.cfg.guard_mprotect, weft__rt.cfg.stack_size);
-	weft__rt.nvps = weft__rt.cfg.vps ? weft__rt.cfg.vps : weft_cpus_available();
+	weft__rt.nvps = weft__rt.cfg.vps ? weft__rt.cfg.vps : weft__vps_wanted ? weft__vps_wanted : weft_cpus_available();
 	if (weft__rt.nvps > WEFT__MAX_VPS)
 		weft__rt.nvps = WEFT__MAX_VPS;
 	weft__timers_init(&weft__rt.timers);
@@ -271,6 +274,7 @@ static int start(struct weft__fiber *self)
 	}
 	/* a foreign thread starts us: it stays one, all VPs are idle, the monitor makes the workers */
 	ret = weft__hook_start();
+	weft__extras_start(self);
 	if (ret) {
 		self->worker = NULL;
 		weft__warn("cannot start (descriptors, a kernel thread for the monitor): %s", strerror(-ret));

@@ -13,14 +13,14 @@ tree=${1:-${srcdir:-.}}
 # start it (with the first thread, in the child of a fork) or ask about its state see its inside.
 allowed() {
 	case $2 in
-	*/pthread/create.c|*/pthread/exec.c|*/pthread/fork.c|*/pthread/init.c|*/pthread/tid.c) echo "runtime/runtime.h" ;;
+	*/pthread/create.c|*/pthread/exec.c|*/pthread/fork.c|*/pthread/init.c|*/pthread/schedule.c|*/pthread/tid.c) echo "runtime/runtime.h" ;;
 	esac
 	case $1 in
 	include) echo "weft/" ;;
 	sched)   echo "sched/ weft/" ;;
 	runtime) echo "runtime/ sched/ weft/" ;;
 	upcall)  echo "upcall/ runtime/ sched/ weft/" ;;
-	pthread) echo "pthread/ weft/ runtime/fiber.h runtime/wait.h runtime/futex.h runtime/modules.h" \
+	pthread) echo "pthread/ weft/ runtime/fiber.h runtime/wait.h runtime/futex.h runtime/extras.h runtime/modules.h" \
 		      "upcall/netpoll.h upcall/altstack.h upcall/block.h upcall/fault.h upcall/signals.h upcall/ids.h upcall/uring.h" ;;
 	tools)   echo "tools/ weft/" ;;
 	esac
