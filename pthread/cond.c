@@ -15,6 +15,7 @@
  *            itself before it releases the mutex; who changed the condition did so under the mutex
  *            later, and therefore sees it.
  */
+#include "pthread/pshared.h"
 #include "pthread/sync.h"
 #include "pthread/waitlist.h"
 
@@ -133,6 +134,7 @@ static int wait_clock(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t cl
 	struct cond *c = (struct cond *)cond;
 	struct weft__fiber *self;
 	uint64_t deadline = WEFT__NEVER;
+	bool lent;
 	int err;
 
 	if (ts) {
@@ -144,12 +146,15 @@ static int wait_clock(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t cl
 		return wait_private(c, mutex, deadline);
 	if (!(((struct weft__mutex *)mutex)->kind & WEFT__MTX_PSHARED))
 		return wait_mixed(mutex, deadline);
+	lent = weft__pshared_lend((struct weft__mutex *)mutex);
 	self = weft__block_enter();
 	if (ts)
 		err = weft__real(pthread_cond_clockwait)(cond, mutex, clock, ts);
 	else
 		err = weft__real(pthread_cond_wait)(cond, mutex);
 	weft__block_exit(self);
+	if (lent)
+		weft__pshared_take_back((struct weft__mutex *)mutex);
 	return err;
 }
 

@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 
 #include "pthread/once.h"
+#include "pthread/pshared.h"
 #include "pthread/sync.h"
 #include "pthread/waitlist.h"
 
@@ -193,6 +194,7 @@ void weft__keys_forked(void)
 {
 	pool.lock = (struct weft__lock)WEFT__LOCK_INIT;
 	weft__waitlist_forked();
+	weft__pshared_forked();
 }
 
 /* --- the interface --- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The rare kinds of mutex: process-shared, robust, with a priority ceiling.
  *
- * Shared:    glibc's, from one process to the next the protocol must be the same.
+ * Shared:    pshared.c.
  * Robust:    private ones are ours: glibc relies on the kernel walking the list of a dying kernel
  *            thread, and a fiber dies without one. The encoding is the kernel's: owner's tid,
  *            WAITERS, OWNER_DIED. The fiber keeps the list, from fiber->slot; weft__robust_exit
@@ -15,15 +15,13 @@
  * Ordering:  [PTM-2] taking the word is acquire, giving it back is release.
  */
 #include <limits.h>
+#include <sched.h>
 
+#include "pthread/pshared.h"
 #include "pthread/sync.h"
 
 WEFT__REAL(pthread_mutex_init);
-WEFT__REAL(pthread_mutex_lock);
-WEFT__REAL(pthread_mutex_trylock);
-WEFT__REAL(pthread_mutex_clocklock);
-WEFT__REAL(pthread_mutex_unlock);
-WEFT__REAL(pthread_mutex_consistent);
+WEFT__REAL(pthread_mutex_setprioceiling);
 
 #define TID_MASK 0x3fffffffu
 #define WAITERS 0x80000000u
@@ -34,6 +32,7 @@ WEFT__REAL(pthread_mutex_consistent);
 #define NOTRECOVERABLE ((uint32_t)INT_MAX - 1)
 
 #define CEILING 0xfff80000u	/* of the lock word */
+#define CEILING_SHIFT 19
 enum { FREE, HELD, CONTENDED };
 
 /* glibc marks every robust mutex as shared, since the kernel wakes its waiters; of private ones we
@@ -47,26 +46,12 @@ WEFT__EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexa
 	if (weft__unlikely(!err && attr && (m->kind & WEFT__MTX_ROBUST)) &&
 	    pthread_mutexattr_getpshared(attr, &shared) == 0 && shared == PTHREAD_PROCESS_PRIVATE)
 		m->kind &= ~(uint32_t)WEFT__MTX_PSHARED;
+	if (weft__unlikely(!err && attr && m->kind & WEFT__MTX_PSHARED))
+		m->kind &= ~(uint32_t)WEFT__MTX_INHERIT;	/* pshared.c */
 	return err;
 }
 
 WEFT__ALIAS(__pthread_mutex_init, pthread_mutex_init);
-
-static int lock_shared(pthread_mutex_t *mutex, bool try, clockid_t clock, const struct timespec *ts)
-{
-	struct weft__fiber *self;
-	int err = weft__real(pthread_mutex_trylock)(mutex);
-
-	if (try || err != EBUSY)
-		return err;
-	self = weft__block_enter();
-	if (ts)
-		err = weft__real(pthread_mutex_clocklock)(mutex, clock, ts);
-	else
-		err = weft__real(pthread_mutex_lock)(mutex);
-	weft__block_exit(self);
-	return err;
-}
 
 /* Wait until the word is no longer `word`. */
 static int wait(struct weft__mutex *m, uint32_t word, clockid_t clock, const struct timespec *ts)
@@ -197,6 +182,7 @@ void weft__robust_exit(struct weft__fiber *self)
 {
 	struct weft__mutex_link *l;
 
+	weft__pshared_exit(self);
 	while ((l = self->slot[WEFT__SLOT_ROBUST]) != NULL) {
 		struct weft__mutex *m = (struct weft__mutex *)
 			((char *)l - offsetof(struct weft__mutex, link));
@@ -213,12 +199,17 @@ WEFT__EXPORT int pthread_mutex_consistent(pthread_mutex_t *mutex)
 	struct weft__mutex *m = (struct weft__mutex *)mutex;
 
 	if (m->kind & WEFT__MTX_PSHARED)
-		return weft__real(pthread_mutex_consistent)(mutex);
+		return weft__pshared_consistent(m);
 	if (!(m->kind & WEFT__MTX_ROBUST) || weft__mutex_owner(m) != INCONSISTENT)
 		return EINVAL;
 	weft__mutex_hold(m, WEFT__HELD_BY(weft__self()->tid));
 	return 0;
 }
+
+/* An old name that glibc still exports, for programs linked long ago. */
+extern __typeof__(pthread_mutex_consistent) weft__consistent_np
+	__asm__("pthread_mutex_consistent_np")
+	__attribute__((visibility("default"), alias("pthread_mutex_consistent"), copy(pthread_mutex_consistent)));
 
 /* --- ceiling --- */
 
@@ -240,6 +231,8 @@ static int lock_ceiling(struct weft__mutex *m, bool try, clockid_t clock, const 
 	}
 	/* relaxed: the exchange below decides */
 	word = atomic_load_explicit(&m->lock, memory_order_relaxed);
+	if (self->prio > (int)(word >> CEILING_SHIFT))
+		return EINVAL;
 	for (;;) {
 		uint32_t ceiling = word & CEILING;
 
@@ -288,10 +281,40 @@ static int unlock_ceiling(struct weft__mutex *m)
 	return 0;
 }
 
+/* libc's own would wait for the mutex in the kernel, where our waiters are not seen. */
+WEFT__EXPORT int pthread_mutex_setprioceiling(pthread_mutex_t *restrict mutex, int ceiling, int *restrict old)
+{
+	struct weft__mutex *m = (struct weft__mutex *)mutex;
+	struct weft__fiber *self = weft__self();
+	uint32_t word;
+	int err, prio;
+
+	if (!(m->kind & WEFT__MTX_PROTECT) || (m->kind & WEFT__MTX_KIND) == WEFT__MTX_KIND ||
+	    ceiling < sched_get_priority_min(SCHED_FIFO) || ceiling > sched_get_priority_max(SCHED_FIFO))
+		return EINVAL;
+	if (m->kind & WEFT__MTX_PSHARED && !weft__is_fiber(self))
+		return weft__real(pthread_mutex_setprioceiling)(mutex, ceiling, old);
+	/* "the process of locking the mutex need not adhere to the priority protect protocol" */
+	prio = self->prio;
+	self->prio = 0;
+	err = weft__ptm_lock(mutex);
+	self->prio = prio;
+	if (err)
+		return err;
+	/* relaxed: the low part may change (somebody waits), the ceiling is ours to change */
+	word = atomic_load_explicit(&m->lock, memory_order_relaxed);
+	while (!atomic_compare_exchange_strong_explicit(&m->lock, &word,
+			(word & ~CEILING) | (uint32_t)ceiling << CEILING_SHIFT,
+			memory_order_relaxed, memory_order_relaxed))
+		;
+	*old = (int)(word >> CEILING_SHIFT);
+	return weft__ptm_unlock(mutex);
+}
+
 int weft__ptm_lock_rare(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts)
 {
 	if (m->kind & WEFT__MTX_PSHARED)
-		return lock_shared((pthread_mutex_t *)m, try, clock, ts);
+		return weft__pshared_lock(m, try, clock, ts);
 	if (m->kind & WEFT__MTX_ROBUST)
 		return lock_robust(m, try, clock, ts);
 	if (m->kind & WEFT__MTX_PROTECT)
@@ -302,7 +325,7 @@ int weft__ptm_lock_rare(struct weft__mutex *m, bool try, clockid_t clock, const 
 int weft__ptm_unlock_rare(struct weft__mutex *m)
 {
 	if (m->kind & WEFT__MTX_PSHARED)
-		return weft__real(pthread_mutex_unlock)((pthread_mutex_t *)m);
+		return weft__pshared_unlock(m);
 	if (m->kind & WEFT__MTX_ROBUST)
 		return unlock_robust(m);
 	if (m->kind & WEFT__MTX_PROTECT)

@@ -24,7 +24,8 @@ enum weft__slot {
 	WEFT__SLOT_KEYS,		/* keys.c */
 	WEFT__SLOT_CLEANUP,		/* cleanup.c */
 	WEFT__SLOT_ROBUST,		/* robust.c: mutexes held */
-	WEFT__SLOT_UNWIND,		/* cleanup.c: pthread_exit is under way */
+	WEFT__SLOT_PSHARED = 7,		/* pshared.c: how many robust ones are held */
+	WEFT__SLOT_UNWIND = 5,		/* cleanup.c: pthread_exit is under way */
 };
 
 /* The next definition of a symbol after ours: dlsym(RTLD_NEXT). Dies with a message if there is none. */
