@@ -134,7 +134,6 @@ static int wait_clock(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t cl
 	struct cond *c = (struct cond *)cond;
 	struct weft__fiber *self;
 	uint64_t deadline = WEFT__NEVER;
-	bool lent;
 	int err;
 
 	if (ts) {
@@ -146,14 +145,16 @@ static int wait_clock(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t cl
 		return wait_private(c, mutex, deadline);
 	if (!(((struct weft__mutex *)mutex)->kind & WEFT__MTX_PSHARED))
 		return wait_mixed(mutex, deadline);
-	lent = weft__pshared_lend((struct weft__mutex *)mutex);
+	err = weft__pshared_lend((struct weft__mutex *)mutex);
+	if (err)
+		return err;
 	self = weft__block_enter();
 	if (ts)
 		err = weft__real(pthread_cond_clockwait)(cond, mutex, clock, ts);
 	else
 		err = weft__real(pthread_cond_wait)(cond, mutex);
 	weft__block_exit(self);
-	if (lent)
+	if (err != ENOTRECOVERABLE)
 		weft__pshared_take_back((struct weft__mutex *)mutex);
 	return err;
 }

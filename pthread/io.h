@@ -43,7 +43,7 @@ static inline struct weft__fiber *weft__io_self(void)
 	WEFT__EXPORT extern __typeof__(old) new __attribute__((alias(#old), copy(old)))
 
 /* --- thread ids (tid.c) --- */
-#define WEFT__TID_FIRST (1 << 22)	/* above all of the kernel's */
+#define WEFT__TID_FIRST ((pid_t)WEFT__TID_LIFE)	/* above all of the kernel's */
 pid_t weft__tid(void);
 struct weft__fiber *weft__tid_fiber(pid_t tid);	/* NULL: none that lives */
 long weft__sched_syscall(long nr, const long a[6]);	/* schedule.c */

@@ -411,38 +411,45 @@ static void move(struct weft__mutex *m, struct weft__fiber *self, uint32_t from,
 	list_end(self);
 }
 
-/* main is its process in libc's eyes, too. */
-bool weft__pshared_lend(struct weft__mutex *m)
+/* What libc finds in the thread control block: main is its process in its eyes, too. */
+static uint32_t libc_tid(const struct weft__fiber *self)
+{
+	return self->kind == WEFT__MAIN ? weft__pshared_pid() : self->tid;
+}
+
+int weft__pshared_lend(struct weft__mutex *m)
 {
 	struct weft__fiber *self = weft__self();
+	uint32_t type = m->kind & WEFT__MTX_TYPE, tid = libc_tid(self), pid = weft__pshared_pid();
+	bool robust = m->kind & WEFT__MTX_ROBUST;
 
-	if (self->kind != WEFT__FIBER || !self->tcb || !mine(m, self))
-		return self->kind == WEFT__FIBER;
-	if (m->kind & WEFT__MTX_ROBUST) {
-		move(m, self, weft__pshared_pid(), self->tid, (void **)((char *)self->tcb + list.offset));
+	if (!weft__is_fiber(self))
+		return 0;
+	if (!mine(m, self))
+		return robust || (type != 0 && type != WEFT__MTX_ADAPTIVE) ? EPERM : 0;
+	if (robust) {
+		if (tid != pid)
+			move(m, self, pid, tid, (void **)((char *)self->tcb + list.offset));
 		--*robust_held(self);
 	}
-	if (weft__mutex_owner(m) == weft__pshared_pid())
-		weft__mutex_hold(m, self->tid | UINT64_C(1) << 32);
+	if (weft__mutex_owner(m) == pid)
+		weft__mutex_hold(m, tid | UINT64_C(1) << 32);
 	weft__locks_drop(self);
-	return true;
+	return 0;
 }
 
 void weft__pshared_take_back(struct weft__mutex *m)
 {
 	struct weft__fiber *self = weft__self();
-	uint32_t pid = weft__pshared_pid(), owner = weft__mutex_owner(m);
+	uint32_t tid = libc_tid(self), pid = weft__pshared_pid();
 
-	if (m->kind & WEFT__MTX_ROBUST) {
-		if ((load(m) & TID_MASK) != self->tid)
-			return;		/* not recoverable */
-		++*robust_held(self);
-		weft__mutex_hold(m, held_by(owner == INCONSISTENT ? INCONSISTENT : pid, self));
-		move(m, self, self->tid, pid, list.head);
-	} else if (owner == self->tid) {
-		weft__mutex_hold(m, held_by(pid, self));
-	} else {
+	if (!weft__is_fiber(self))
 		return;
+	weft__mutex_hold(m, held_by(weft__mutex_owner(m) == tid ? pid : weft__mutex_owner(m), self));
+	if (m->kind & WEFT__MTX_ROBUST) {
+		++*robust_held(self);
+		if (tid != pid)
+			move(m, self, tid, pid, list.head);
 	}
 	self->locks_held++;
 }

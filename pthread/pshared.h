@@ -13,9 +13,9 @@ int weft__pshared_consistent(struct weft__mutex *m);
 /* The caller ends: robust ones that it holds say so. */
 void weft__pshared_exit(struct weft__fiber *self);
 
-/* Around libc's own pthread_cond_wait, which releases and takes the mutex: make the caller its owner as libc sees it, and back. True: it
- * is to be taken back. */
-bool weft__pshared_lend(struct weft__mutex *m);
+/* Around libc's own pthread_cond_wait, which releases and takes the mutex: make the caller its owner as libc sees it (0, or EPERM: it is
+ * not), and back, unless the wait said ENOTRECOVERABLE. */
+int weft__pshared_lend(struct weft__mutex *m);
 void weft__pshared_take_back(struct weft__mutex *m);
 
 /* The process as the owner of shared objects. */

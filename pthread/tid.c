@@ -31,7 +31,7 @@ struct weft__fiber *weft__tid_fiber(pid_t tid)
 		return NULL;
 	if (tid == getpid())
 		return weft__rt.main;
-	f = tid < WEFT__TID_FIRST ? NULL : weft__fiber_by_id((uint32_t)(tid - WEFT__TID_FIRST));
+	f = tid < WEFT__TID_FIRST ? NULL : weft__fiber_by_tid((uint32_t)tid);
 	return f && !weft__is_done(f) ? f : NULL;
 }
 
@@ -44,7 +44,7 @@ long weft__tid_kill(pid_t tid, int sig)
 		return -EOPNOTSUPP;
 	if (tid == getpid())
 		f = weft__rt.main;
-	else if (tid < (pid_t)WEFT__TID_LIFE)
+	else if (tid < WEFT__TID_FIRST)
 		return -EOPNOTSUPP;
 	else
 		f = weft__fiber_by_tid((uint32_t)tid);

@@ -47,7 +47,8 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	if (weft__unlikely(!f))
 		return -EAGAIN;
 	f->ctx.tls = NULL;
-	f->tid = f->tid + WEFT__TID_LIFE < WEFT__TID_END ? f->tid + WEFT__TID_LIFE : WEFT__TID_LIFE + f->id;
+	f->tid = f->tid + WEFT__TID_LIFE < WEFT__TID_END ? f->tid + WEFT__TID_LIFE :
+									WEFT__TID_LIFE + f->tid % WEFT__TID_LIFE;
 	f->flags &= WEFT__F_TLS_MADE;
 	if (!shared || weft__rt.shared_tls) {
 		int err = f->flags & WEFT__F_TLS_MADE ? weft__tls_reset(f->tcb, f) :

@@ -133,10 +133,11 @@ extern __thread struct weft__fiber *weft__tls_self
 
 struct weft__fiber *weft__self_attach(void);	/* foreign.c: make one for a foreign thread */
 
-/* A fiber's tid: its id, and above that in which of its struct's lives, 1 to 127 and again. A thread that has just ended
- * leaves its number to nobody for a while, as in the kernel. Above every kernel tid (PID_MAX_LIMIT is 2^22), below FUTEX_TID_MASK. */
+/* A fiber's tid: a number of its struct's, and above that in which of its struct's lives, 1 to 31 and again. A thread that has just ended
+ * leaves its number to nobody for a while, as in the kernel. Above every kernel tid (PID_MAX_LIMIT is 2^22), below FUTEX_TID_MASK, and
+ * below 2^28 so that the ids of CPU clocks, which are made of it, are negative. */
 #define WEFT__TID_LIFE (1u << 23)
-#define WEFT__TID_END (1u << 30)
+#define WEFT__TID_END (1u << 28)
 
 /* The caller; never NULL. Usable in signal handlers once attached. */
 static inline struct weft__fiber *weft__self(void)

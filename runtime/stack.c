@@ -96,10 +96,16 @@ static void remember(struct weft__fiber *f)
 		atomic_store_explicit(&chunk[f->id % CHUNK], f, memory_order_release);
 }
 
+/* Processes that share locks compare these numbers, so each begins elsewhere: those of neighbours in the table of processes are 65536 apart. */
+static uint32_t tid_of(uint32_t id)
+{
+	return (id + ((uint32_t)weft__rt.pid << 16)) & (WEFT__TID_LIFE - 1);
+}
+
 struct weft__fiber *weft__fiber_by_tid(uint32_t tid)
 {
 	struct weft__fiber *_Atomic *chunk;
-	uint32_t id = tid & (WEFT__TID_LIFE - 1);
+	uint32_t id = (tid - ((uint32_t)weft__rt.pid << 16)) & (WEFT__TID_LIFE - 1);
 	struct weft__fiber *f;
 
 	/* [SLAB-2] acquire; pairs with release in remember */
@@ -257,7 +263,7 @@ static struct weft__fiber *carve(unsigned class)
 	stack->all = atomic_load_explicit(&c->all, memory_order_relaxed);
 	f->tcb = tcb;
 	f->id = ++pool.next_id;
-	f->tid = f->id;			/* of no life yet */
+	f->tid = tid_of(f->id);		/* of no life yet */
 	remember(f);
 	f->guard_size = c->guard;
 	f->stack_lo = slot + c->guard;
