@@ -111,7 +111,7 @@ run_limited() {
 			backtraces "$p" >>"$log" 2>&1
 		done
 		kill -KILL -- -$pid
-	) 2>/dev/null &
+	) >/dev/null 2>&1 &	# a sleep that outlives it must not keep our caller's pipe open
 	dog=$!
 	traps_on
 	wait $pid 2>/dev/null
