@@ -31,6 +31,7 @@ compare() {
 	rows "$1" | awk -F '\t' 'NF != 4 { print "line not of four fields: " $0 }'
 	rows "$1" | cut -f 1 | sort > "$tmp/named"
 	uniq -d "$tmp/named" | sed 's/$/: twice in the table/'
+	sort -u -o "$tmp/named" "$tmp/named"
 	comm -23 "$2" "$tmp/named" | sed 's/$/: exported by libc, not in the table/'
 	comm -13 "$2" "$tmp/named" | sed 's/$/: in the table, not exported by libc/'
 	rows "$1" | awk -F '\t' -v ours="$3" '
