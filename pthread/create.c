@@ -47,7 +47,7 @@ static int start_runtime(void)
 	if (err)
 		return EAGAIN;
 	if (self->kind == WEFT__MAIN) {
-		prctl(PR_GET_NAME, self->name);
+		syscall(SYS_prctl, PR_GET_NAME, self->name);
 		weft__sched_set(self, policy & ~SCHED_RESET_ON_FORK, param.sched_priority);
 		self->on_exit = at_exit;
 	}
@@ -92,7 +92,7 @@ static int create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(voi
 	s.cpus = self->cpus;
 	if (self->kind == WEFT__FOREIGN) {
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &s.sigmask, 8);
-		prctl(PR_GET_NAME, self->name);
+		syscall(SYS_prctl, PR_GET_NAME, self->name);
 	}
 	err = weft__attr_read(attr, &s, &n.explicit);
 	return err ? err : -weft__spawn(NULL, &s);
