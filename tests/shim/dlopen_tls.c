@@ -256,6 +256,83 @@ static void *loads_alone(void *arg)
 	return NULL;
 }
 
+/* --- threads are made, start and end at every moment of a load --- */
+
+static pthread_rwlock_t there = PTHREAD_RWLOCK_INITIALIZER;	/* read: the module stays as it is */
+static int checked, spawning, closing;
+
+static void *checks_when_there(void *arg)
+{
+	bool seen = false;
+
+	while (!seen && __atomic_load_n(&spawning, __ATOMIC_RELAXED)) {
+		while (__atomic_load_n(&closing, __ATOMIC_RELAXED))
+			usleep(50);		/* readers are not to keep the writer out */
+		pthread_rwlock_rdlock(&there);
+		if (loaded[0].handle) {
+			int n = (int)(intptr_t)&seen | 1;
+
+			CHECK_IS(loaded[0].fresh(), 0);
+			loaded[0].dirty(n);
+			CHECK_IS(loaded[0].is(n), 0);
+			__atomic_fetch_add(&checked, 1, __ATOMIC_RELAXED);
+			seen = true;
+		}
+		pthread_rwlock_unlock(&there);
+		if (!seen)
+			usleep(50);
+	}
+	return arg;
+}
+
+static void *spawns(void *arg)
+{
+	pthread_t t[4];
+
+	while (__atomic_load_n(&spawning, __ATOMIC_RELAXED)) {
+		for (int i = 0; i < 4; i++)
+			t[i] = start(checks_when_there, NULL);
+		for (int i = 0; i < 4; i++)
+			finish(t[i]);
+	}
+	return arg;
+}
+
+static void races(void)
+{
+	struct module m;
+	pthread_t t[2];
+
+	spawning = 1;
+	for (int i = 0; i < 2; i++)
+		t[i] = start(spawns, NULL);
+	for (int r = 0; r < 30; r++) {
+		char path[PATH_MAX + 32];
+		int seen = __atomic_load_n(&checked, __ATOMIC_RELAXED);
+
+		snprintf(path, sizeof path, "%s/%s", folder, names[0]);
+		m.handle = dlopen(path, RTLD_NOW);
+		CHECK(m.handle != NULL);
+		m.fresh = (int (*)(void))dlsym(m.handle, "fresh");
+		m.dirty = (void (*)(int))dlsym(m.handle, "dirty");
+		m.is = (int (*)(int))dlsym(m.handle, "is");
+		pthread_rwlock_wrlock(&there);
+		loaded[0] = m;
+		pthread_rwlock_unlock(&there);
+		while (__atomic_load_n(&checked, __ATOMIC_RELAXED) < seen + 20)
+			usleep(50);
+		__atomic_store_n(&closing, 1, __ATOMIC_RELAXED);
+		pthread_rwlock_wrlock(&there);
+		loaded[0].handle = NULL;
+		pthread_rwlock_unlock(&there);
+		__atomic_store_n(&closing, 0, __ATOMIC_RELAXED);
+		CHECK_IS(dlclose(m.handle), 0);
+	}
+	__atomic_store_n(&spawning, 0, __ATOMIC_RELAXED);
+	for (int i = 0; i < 2; i++)
+		finish(t[i]);
+}
+
 /* --- destructors keep their module --- */
 
 static pthread_barrier_t both;
@@ -320,6 +397,8 @@ int main(void)
 	pthread_mutex_unlock(&lock);
 	for (int i = 0; i < THREADS; i++)
 		finish(t[i]);
+
+	races();
 
 	CHECK_IS(pthread_barrier_init(&both, NULL, 2), 0);
 	for (int i = 0; i < MODULES; i++)
