@@ -110,6 +110,7 @@ struct weft__fiber {
 	uint32_t timer_index;		/* 1 + place in the heap; 0 = in none */
 	struct weft__timers *timers;
 
+	uint32_t ran_us;		/* before preemptions since it last waited, less whole quanta; preempt.c */
 	uint32_t pingpong;		/* wake-ups in a row after which this fiber waited at once; sched.c */
 	uint32_t loading;		/* dlopen and dlclose calls that it is in; modules.c */
 	uint32_t handlers;		/* program signal handlers that ran here, */

@@ -123,8 +123,6 @@ void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why)
 		submitted();
 		return;
 	}
-	if (why == WEFT_ENQ_WOKEN)
-		f->node.slices = 0;
 	slot = why == WEFT_ENQ_WOKEN &&
 	       (!weft__rt.ops->preempts || weft__rt.ops->preempts(&self->node, &f->node));
 	weft__vpq_lock(vp);

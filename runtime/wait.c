@@ -93,10 +93,13 @@ int weft__wait_park(struct weft__fiber *self, uint64_t ticket, uint64_t deadline
 		self->preempt_pending = 1;
 		weft__wait_wake(self, ticket, WEFT__INTERRUPTED);
 	}
-	if (weft__likely(weft__is_fiber(self)))
+	if (weft__likely(weft__is_fiber(self))) {
+		self->node.slices = 0;
+		self->ran_us = 0;
 		fiber_wait(self, ticket, deadline);
-	else
+	} else {
 		kernel_wait(self, ticket, deadline);
+	}
 	/* [PARK-2] acquire; pairs with release in weft__wait_wake: what the waker wrote before */
 	s = atomic_load_explicit(&self->wait, memory_order_acquire);
 	atomic_store_explicit(&self->wait, ticket, memory_order_relaxed);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The default policy: first in, first out, whatever the priority; preempted fibers wait behind the others (fifo.h).
+ * The default policy: first in, first out, whatever the priority; fibers that used up a quantum wait behind the others (fifo.h).
  *
  * Every fiber that is put back goes to the end of its line, so each runnable fiber of a VP runs once before any
  * runs twice, hogs excepted, and a fiber that spins on sched_yield() cannot hold up the one it waits for.
@@ -27,7 +27,7 @@ static void fifo_enqueue(void *queue, struct weft_sched_node *node, enum weft_en
 {
 	struct weft__fifo_queue *q = queue;
 
-	weft__fifo_enqueue(why == WEFT_ENQ_PREEMPTED ? &q->hogs : &q->ready, node);
+	weft__fifo_enqueue(why == WEFT_ENQ_PREEMPTED && node->slices ? &q->hogs : &q->ready, node);
 }
 
 static struct weft_sched_node *fifo_pick(void *queue)

@@ -18,8 +18,8 @@
 
 #include "weft/sched.h"
 
-/* A VP's queue. Fibers that were preempted wait on a line of their own, behind all others: a fiber that was woken, created or yielded
- * runs for microseconds as a rule and a hog for its quantum, so the short ones go first. The hogs are not starved: after
+/* A VP's queue. Fibers that were preempted after a whole quantum wait on a line of their own, behind all others: a fiber that was woken,
+ * created or yielded runs for microseconds as a rule and a hog for its quantum, so the short ones go first. The hogs are not starved: after
  * WEFT__FIFO_PASS of the others the oldest hog has its turn. */
 #define WEFT__FIFO_PASS 512u	/* of disk operations, about a quantum: those behind it wait for one */
 

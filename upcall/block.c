@@ -59,6 +59,8 @@ void weft__block_exit(struct weft__fiber *self)
 	weft__preempt_disable(self);
 	announce(self->worker, WEFT__B_NONE);
 	if (weft__unlikely(!weft__vp_of(self))) {
+		self->node.slices = 0;
+		self->ran_us = 0;
 		atomic_fetch_add_explicit(&weft__rt.n.unblocked, 1, memory_order_relaxed);
 		if (!weft__vp_reacquire(self))
 			weft__switch_away(self, WEFT__OP_INJECT);

@@ -42,6 +42,9 @@
 #define LINGER 10u
 #define RETRY_NS (100 * US)		/* between attempts to preempt the same fiber */
 #define HOG_NS (50 * US)		/* a fiber that ran that long will not look at the common queue by itself */
+/* It makes way for the common queue at once if it has used up a quantum already, else only after this time: most are about to wait
+ * anyway, and one that is preempted with a lock of the program's own in its hands makes everybody else wait, or spin. */
+#define GRAIN_NS (500 * US)
 #define TIMER_SLACK_NS (20 * US)	/* timers that close are taken in one go (the kernel's default slack is 50 µs) */
 #define MARK_NS (20 * US)		/* marks: a call that lasts that long stalls */
 #define BACKOFF_MIN_US 100u
@@ -219,12 +222,21 @@ static void min_of(uint64_t *a, uint64_t b)
 		*a = b;
 }
 
+/* Its fiber, which has run for `ran`, is to make way. */
+static void kick_after(struct weft__worker *w, struct weft__vp *vp, uint64_t ran, uint64_t now)
+{
+	/* relaxed: a hint; of a kick that comes again, or too late, the next preemption is charged */
+	atomic_store_explicit(&vp->ran_us, ran < 1000 * MS ? (uint32_t)(ran / US) : 1000000u, memory_order_relaxed);
+	weft__kick(w, now);
+}
+
 /* One busy VP, with something queued somewhere. Lowers *next to when to look again. */
 static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbalance, uint64_t now, uint64_t *next)
 {
 	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
-	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), q = quantum(), ran;
-	bool own;
+	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), q = quantum(), ran, grain;
+	struct weft__fiber *f = *(struct weft__fiber *volatile *)&vp->current;
+	bool own, hog;
 
 	if (!w || w->stalled)
 		return;
@@ -265,13 +277,16 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 		min_of(next, now + (w->slow_looks++ < 10 ? 200 * US : MS));
 		break;
 	}
-	if (injected && !urgent && ran < HOG_NS)
-		min_of(next, w->seen_since + HOG_NS);
+	/* a stale look at a fiber that has just left costs a preemption too early, or GRAIN_NS too late */
+	hog = f && *(volatile uint32_t *)&f->node.slices;
+	grain = !hog ? GRAIN_NS : urgent ? 0 : HOG_NS;
+	if (injected && ran < grain)
+		min_of(next, w->seen_since + grain);
 	if (!(own || injected || imbalance))
 		return;
-	if (injected && (urgent || ran >= HOG_NS)) {
+	if (injected && ran >= grain) {
 		vp->from_inject = true;
-		weft__kick(w, now);
+		kick_after(w, vp, ran, now);
 		min_of(next, now + RETRY_NS);
 	} else if (ran >= q) {
 		/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. Once a quantum this
@@ -280,7 +295,7 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 			hand_off(w, now);
 			return;
 		}
-		weft__kick(w, now);
+		kick_after(w, vp, ran, now);
 		min_of(next, now + RETRY_NS);
 	} else {
 		min_of(next, w->seen_since + q);

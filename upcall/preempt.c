@@ -49,12 +49,21 @@ static void make_way(struct weft__fiber *self)
 	struct weft__vp *vp = weft__vp_of(self);
 
 	if (!vp) {
+		/* it waited, in the kernel */
+		self->node.slices = 0;
+		self->ran_us = 0;
 		atomic_fetch_add_explicit(&weft__rt.n.unblocked, 1, memory_order_relaxed);
 		if (!weft__vp_reacquire(self))
 			weft__switch_away(self, WEFT__OP_INJECT);
 		return;
 	}
-	self->node.slices++;
+	/* A slice is a quantum used up, not a preemption: who made way early, for others to be on time, is no hog. */
+	self->ran_us += atomic_load_explicit(&vp->ran_us, memory_order_relaxed);
+	atomic_store_explicit(&vp->ran_us, 0, memory_order_relaxed);
+	if ((uint64_t)self->ran_us * 1000 >= weft__rt.cfg.quantum_ns) {
+		self->ran_us = 0;
+		self->node.slices++;
+	}
 	vp->n.preempted++;
 	if (!atomic_load_explicit(&vp->len, memory_order_relaxed) &&
 	    !atomic_load_explicit(&vp->runnext, memory_order_relaxed) && !vp->from_inject) {

@@ -32,7 +32,7 @@ struct weft_sched_node {
 	struct weft_sched_node *next;	/* the policy's, while it owns the node */
 	struct weft_sched_node *prev;	/* the policy's, while it owns the node */
 	int prio;			/* 0 (lowest, default) .. 99; set by weft, read-only */
-	uint32_t slices;		/* quanta used up since the last voluntary wait */
+	uint32_t slices;		/* quanta used up since the last voluntary wait; a preemption before its end is none */
 };
 
 /* Why a fiber is being enqueued. */

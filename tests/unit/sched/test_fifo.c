@@ -62,6 +62,11 @@ Test(fifo, hogs_wait_but_do_not_starve)
 	weft_sched_fifo.init(&q, 0);
 	weft_sched_fifo.enqueue(&q, &node[0], WEFT_ENQ_PREEMPTED);
 	weft_sched_fifo.enqueue(&q, &node[1], WEFT_ENQ_WOKEN);
+	cr_assert_eq(weft_sched_fifo.pick(&q), &node[0], "who was preempted before the end of its quantum is no hog");
+	cr_assert_eq(weft_sched_fifo.pick(&q), &node[1]);
+	node[0].slices = 1;
+	weft_sched_fifo.enqueue(&q, &node[0], WEFT_ENQ_PREEMPTED);
+	weft_sched_fifo.enqueue(&q, &node[1], WEFT_ENQ_WOKEN);
 	cr_assert_eq(weft_sched_fifo.pick(&q), &node[1], "the woken one goes first");
 	weft_sched_fifo.enqueue(&q, &node[1], WEFT_ENQ_YIELDED);
 	for (;;) {
@@ -75,6 +80,7 @@ Test(fifo, hogs_wait_but_do_not_starve)
 	}
 	cr_assert_eq(weft_sched_fifo.pick(&q), &node[1]);
 	cr_assert_null(weft_sched_fifo.pick(&q));
+	node[0].slices = 0;
 }
 
 Test(fifo, rotate)
