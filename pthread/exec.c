@@ -33,7 +33,7 @@ static struct weft__fiber *before(void)
 	atomic_store_explicit(&w->no_kick, 1, memory_order_seq_cst);
 	while (atomic_load_explicit(&w->kicked, memory_order_seq_cst))
 		syscall(SYS_sched_yield);
-	prctl(PR_SET_TIMERSLACK, 0, 0, 0, 0);	/* the worker's own does not survive, as it would in a thread */
+	prctl(PR_SET_TIMERSLACK, weft__rt.timer_slack, 0, 0, 0);	/* not the worker's own */
 	return self;
 }
 

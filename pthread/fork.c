@@ -7,13 +7,16 @@
  * need this VP, and handlers of pthread_atfork may wait for anything. The fiber may continue on another worker meanwhile; only the
  * moment of the clone itself matters, and that is one instruction. The program's signals are blocked, so that no handler of
  * its runs in the child before the runtime is as before its start.
- * vfork: the child would run our wrappers on the parent's fiber; POSIX allows it to be fork.
+ * vfork is the kernel's: the child borrows the parent's memory and stack, and the parent waits until it execs or ends. The child is no
+ * fiber (weft__vfork_begin), so our wrappers leave the parent's state alone and call the kernel.
  */
 #include <errno.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "pthread/shim.h"
+#include "pthread/io.h"
 #include "runtime/runtime.h"
 #include "upcall/block.h"
 #include "upcall/signals.h"
@@ -48,13 +51,47 @@ WEFT__EXPORT pid_t __fork(void)
 	return fork();
 }
 
-WEFT__EXPORT pid_t vfork(void)
+/* --- vfork --- */
+
+void weft__vfork_before(void);
+pid_t weft__vfork_after(long r);
+
+/* Called by the assembly, in the parent. All signals, ours too, are blocked from the end of this until the parent is back and has its own
+ * struct again: the handlers would take the child's for it, and a fiber that was switched out would leave its stack to the child. */
+__attribute__((used)) void weft__vfork_before(void)
 {
-	return fork();
+	struct weft__vfork *v = weft__vfork_begin(weft__self());
+	uint64_t all = ~0ull;
+
+	if (!v)
+		weft__die("no memory for vfork");
+	weft__signal_mask(SIG_SETMASK, &all, &v->mask);
+	v->mark = weft__block_enter();
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
+	weft__tls_self = &v->child;
 }
 
-WEFT__EXPORT pid_t __vfork(void);
-WEFT__EXPORT pid_t __vfork(void)
+/* Called by the assembly, first in the child and then in the parent. */
+__attribute__((used)) pid_t weft__vfork_after(long r)
 {
-	return fork();
+	struct weft__vfork *v = (struct weft__vfork *)weft__tls_self;
+	struct weft__fiber *mark = v->mark;
+	uint64_t mask = v->mask;
+
+	if (r == 0) {
+		v->child.tid = (uint32_t)weft__gettid();
+		if (v->parent->worker)
+			prctl(PR_SET_TIMERSLACK, weft__rt.timer_slack, 0, 0, 0);
+		weft__set_kernel_mask(mask);
+		return 0;
+	}
+	weft__tls_self = v->parent;
+	weft__vfork_end(v);
+	weft__set_kernel_mask(weft__self()->sigmask);
+	weft__block_exit(mark);
+	weft__signal_mask(SIG_SETMASK, &mask, NULL);
+	return (pid_t)weft__io_ret(r);
 }
+
+WEFT__ARCH_VFORK(vfork, weft__vfork_before, weft__vfork_after);
+WEFT__ARCH_VFORK(__vfork, weft__vfork_before, weft__vfork_after);

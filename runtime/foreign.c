@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Whoever calls weft and is no fiber yet: the main thread, before anything has started, and kernel threads that libc or
- * somebody else made.
+ * Whoever calls weft and is no fiber: the main thread, before anything has started, kernel threads that libc or
+ * somebody else made, and children of vfork.
  * Lifetime:  the structs come from static and mapped memory, never freed (wait.h). A foreign thread's struct is reused when its thread is
  *            gone: nobody tells us of the end, so a newcomer looks for a struct whose tid the kernel does not know any more, or
  *            knows as the newcomer's own.
@@ -16,6 +16,8 @@
 static struct weft__fiber main_fiber;
 static struct weft__lock lock;
 static struct weft__fiber *foreigners;	/* by next; guarded by lock */
+static struct weft__lock vfork_lock;
+static struct weft__fiber *vfork_pool;	/* by next; guarded by vfork_lock */
 
 pid_t weft__gettid(void)
 {
@@ -91,8 +93,60 @@ struct weft__fiber *weft__self_attach(void)
 	return f;
 }
 
+/* A child of vfork runs on the parent's stack and thread block, while the parent waits. It must not be taken for the parent's fiber: it
+ * has no worker, and the parent's signals, descriptors and waits are not its own. So it gets a struct to itself, which is
+ * the parent's again when the child has execed or ended. */
+struct weft__vfork *weft__vfork_begin(struct weft__fiber *parent)
+{
+	struct weft__vfork *v;
+	struct weft__fiber *f;
+	uint64_t wait;
+
+	weft__preempt_disable(parent);
+	weft__lock(&vfork_lock, WEFT__RANK_LEAF);
+	if (!vfork_pool) {
+		const size_t bytes = 4096, n = bytes / sizeof *v;
+		struct weft__vfork *chunk = weft__stack_map(bytes);
+
+		for (size_t i = 0; chunk && i < n; i++) {
+			chunk[i].child.next = vfork_pool;
+			vfork_pool = &chunk[i].child;
+		}
+	}
+	v = (struct weft__vfork *)vfork_pool;
+	if (v)
+		vfork_pool = v->child.next;
+	weft__unlock(&vfork_lock, WEFT__RANK_LEAF);
+	weft__preempt_enable(parent);
+	if (!v)
+		return NULL;
+	v->parent = parent;
+	f = &v->child;
+	/* the sequence number goes on, so that wakers of the struct's last life lose */
+	wait = atomic_load_explicit(&f->wait, memory_order_relaxed);
+	memset(f, 0, sizeof *f);
+	atomic_store_explicit(&f->wait, wait & ~(uint64_t)WEFT__W_MASK, memory_order_relaxed);
+	init(f, WEFT__FOREIGN, 0);
+	f->flags = WEFT__F_VFORKED;
+	f->locks_held = parent->locks_held;
+	memcpy(f->slot, parent->slot, sizeof f->slot);
+	return v;
+}
+
+void weft__vfork_end(struct weft__vfork *v)
+{
+	weft__preempt_disable(v->parent);
+	weft__lock(&vfork_lock, WEFT__RANK_LEAF);
+	v->child.next = vfork_pool;
+	vfork_pool = &v->child;
+	weft__unlock(&vfork_lock, WEFT__RANK_LEAF);
+	weft__preempt_enable(v->parent);
+}
+
 void weft__foreign_forked(void)
 {
 	atomic_store_explicit(&lock.word, 0, memory_order_relaxed);
 	foreigners = NULL;
+	atomic_store_explicit(&vfork_lock.word, 0, memory_order_relaxed);
+	vfork_pool = NULL;		/* whoever held the lock may have left it in pieces */
 }

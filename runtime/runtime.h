@@ -124,6 +124,7 @@ struct weft__rt {
 	struct weft__vp *vp;		/* [nvps] */
 	struct weft__fiber *main;	/* the process's first thread; in the child of fork, the one that called it */
 	pid_t pid;
+	int timer_slack;		/* of main before the start, ns: what children inherit; workers have their own */
 	int signo;
 
 	_Atomic uint32_t idle_hint __attribute__((aligned(64)));	/* 1: an idle VP wants to hear of new work */
@@ -183,6 +184,14 @@ int weft__start(void);			/* first fiber: start the runtime; 0 or -errno */
 void weft__forked(void);		/* child of fork: the caller is the main fiber of a runtime not started */
 pid_t weft__gettid(void);
 void weft__foreign_forked(void);		/* foreign.c */
+struct weft__vfork {
+	struct weft__fiber child;	/* first member: what the child is known as */
+	struct weft__fiber *parent;
+	struct weft__fiber *mark;	/* these two are the caller's */
+	uint64_t mask;
+};
+struct weft__vfork *weft__vfork_begin(struct weft__fiber *parent);	/* NULL: no memory */
+void weft__vfork_end(struct weft__vfork *v);
 void weft__futex_forked(void);
 void weft__stats_print(void);		/* stats.c: to standard error */
 extern int (*weft__real_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);

@@ -108,7 +108,7 @@ static void worker_main(void *arg)
 	w->sched.sigmask = ~0ull;
 	weft__tls_self = &w->sched;
 	weft__tls_worker_start();
-	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* fibers' sleeps are precise; main's thread keeps what it has, execs inherit it */
+	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* fibers' sleeps are precise; main's thread keeps what it has, children get that (timer_slack) */
 	weft__set_kernel_mask(~weft__preempt_bit());	/* the preemption signal only; fibers bring their own masks */
 	err = weft__hook_worker_start(w);
 	if (err)
@@ -237,6 +237,7 @@ static int start(struct weft__fiber *self)
 	pthread_attr_setstacksize(&worker_attr, SCHED_STACK);
 	pthread_attr_setdetachstate(&worker_attr, PTHREAD_CREATE_DETACHED);
 	weft__rt.pid = getpid();
+	weft__rt.timer_slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
 	weft__rt.signo = weft__rt.cfg.signo ? weft__rt.cfg.signo : 64;	/* not SIGRTMAX: the shim has hidden it */
 	weft__rt.membarrier = !weft__rt.cfg.membarrier_off && membarrier_works();
 	weft__rt.ops = weft_sched_find(weft__rt.cfg.policy);
@@ -317,6 +318,8 @@ void weft__forked(void)
 		return;
 	}
 	weft__tls_forked(self->worker ? self->worker->sched.ctx.tls : NULL);
+	if (self->worker)
+		prctl(PR_SET_TIMERSLACK, weft__rt.timer_slack, 0, 0, 0);	/* not the worker's own */
 	self->worker = NULL;
 	self->kind = WEFT__MAIN;
 	weft__hook_forked();

@@ -78,6 +78,8 @@ long weft__ids_change(long nr, long a, long b, long c)
 
 	if (!weft__running())
 		return -ENOSYS;
+	if (self->flags & WEFT__F_VFORKED)	/* its own ids, not those of the parent's threads */
+		return weft__arch_syscall(nr, a, b, c, 0, 0, 0);
 	/* the caller stays on its kernel thread; while it waits for its turn it may be signalled as any worker */
 	weft__preempt_disable(self);
 	/* [IDS-4] acquire; pairs with release below */

@@ -429,10 +429,11 @@ int weft__netpoll_wait_many(const struct pollfd *fds, nfds_t n, uint64_t deadlin
 
 /* --- closing --- */
 
-/* A child of vfork runs in our memory but closes descriptors of its own. */
-static bool in_vfork_child(void)
+/* A child of vfork runs in our memory but closes descriptors of its own; one that a raw vfork(2) made does not have the flag. */
+static bool in_vfork_child(const struct weft__fiber *self)
 {
-	return weft__rt.pid && sys(SYS_getpid, 0, 0, 0, 0) != weft__rt.pid;
+	return (self->flags & WEFT__F_VFORKED) ||
+	       (weft__rt.pid && sys(SYS_getpid, 0, 0, 0, 0) != weft__rt.pid);
 }
 
 bool weft__netpoll_closing(int fd)
@@ -449,7 +450,7 @@ bool weft__netpoll_closing(int fd)
 	weft__preempt_disable(self);
 	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
 	r->closing++;
-	if (r->first && !in_vfork_child()) {
+	if (r->first && !in_vfork_child(self)) {
 		while (r->first) {
 			struct waiter *w = r->first;
 

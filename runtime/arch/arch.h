@@ -16,6 +16,9 @@
  *                                         a signal's frame: its size; copied to another stack; continued there
  *   weft__arch_call_on(top, fn, arg)      fn(arg) on another stack
  *   weft__arch_jump_sp(jmpbuf)            the stack pointer in libc's jump buffer
+ *   WEFT__ARCH_VFORK(name, before, after) at file level: defines name(), which calls before(void), makes a child that runs in our memory and
+ *                                         on our stack (vfork(2)), and gives both sides what after(pid or -errno) returns. The
+ *                                         return address must survive what the child does to the stack.
  *   weft__arch_syscall(nr, six longs)     the bare system call; -errno on failure
  */
 #ifndef WEFT_RUNTIME_ARCH_H

@@ -186,4 +186,36 @@ static inline long weft__arch_syscall(long nr, long a, long b, long c, long d, l
 	return ret;
 }
 
+/* pid_t name(void). The child comes back from here first and reuses the stack below the caller's frame, the slot of the return
+ * address included; so that address is in rdi, which the kernel keeps for both, and is stored anew by each of them. */
+#define WEFT__ARCH_VFORK(name, before, after)					\
+	__asm__(".text\n\t"							\
+		".globl " #name "\n\t"						\
+		".type " #name ", @function\n"					\
+		#name ":\n\t"							\
+		".cfi_startproc\n\t"						\
+		"endbr64\n\t"							\
+		"subq $8, %rsp\n\t"						\
+		".cfi_adjust_cfa_offset 8\n\t"					\
+		"call " #before "\n\t"						\
+		"addq $8, %rsp\n\t"						\
+		".cfi_adjust_cfa_offset -8\n\t"					\
+		"popq %rdi\n\t"							\
+		".cfi_adjust_cfa_offset -8\n\t"					\
+		".cfi_register rip, rdi\n\t"					\
+		"movl $58, %eax\n\t"		/* SYS_vfork */			\
+		"syscall\n\t"							\
+		"pushq %rdi\n\t"						\
+		".cfi_adjust_cfa_offset 8\n\t"					\
+		".cfi_rel_offset rip, 0\n\t"					\
+		"subq $8, %rsp\n\t"						\
+		".cfi_adjust_cfa_offset 8\n\t"					\
+		"movq %rax, %rdi\n\t"						\
+		"call " #after "\n\t"						\
+		"addq $8, %rsp\n\t"						\
+		".cfi_adjust_cfa_offset -8\n\t"					\
+		"ret\n\t"							\
+		".cfi_endproc\n\t"						\
+		".size " #name ", .-" #name)
+
 #endif
