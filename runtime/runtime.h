@@ -69,6 +69,8 @@ struct weft__worker {
 	bool armed;			/* monitor; the worker clears it when it goes idle (a stale value costs one look) */
 	uint32_t backoff_us;		/* monitor */
 	uint64_t out_at;		/* monitor: when it left the CPU to wait, 0 = it did not */
+	uint64_t back_at;		/* monitor: when it came back without a VP; 0 = it is not on that list */
+	struct weft__worker *back_next;	/* monitor */
 
 	/* upcall/monitor.c: what it saw last */
 	uint64_t seen_tick;

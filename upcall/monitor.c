@@ -11,7 +11,9 @@
  *     queued was woken from outside (a timer, a descriptor, a foreign thread) and no VP is idle.
  * BLOCKED     a worker that left its CPU to wait, by record, mark or state, and something is queued: its VP goes to a sleeping worker.
  *     Records are armed only while something is queued: a worker that stalls while nobody else wants to run costs nothing.
- * UNBLOCKED   a worker that runs again without a VP is kicked, so that its fiber enters the scheduler (preempt.c).
+ * UNBLOCKED   a worker that runs again without a VP is kicked, so that its fiber enters the scheduler (preempt.c); but not before it
+ *     has run for a while (GRACE_NS): who waits in the kernel by a way that no wrapper sees tends to do so again soon (libgomp's
+ *     barriers), and without a VP that costs nobody anything. The kernel shares the CPUs out meanwhile.
  * Context:    its own thread, all signals blocked; never blocks but in that epoll. It may make kernel threads.
  */
 #include <dlfcn.h>
@@ -49,6 +51,7 @@
 #define MARK_NS (20 * US)		/* marks: a call that lasts that long stalls */
 #define BACKOFF_MIN_US 100u
 #define BACKOFF_MAX_US 4000u
+#define GRACE_NS MS
 #define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
 #define EVENTS 64
 
@@ -64,6 +67,7 @@ static struct {
 	int netpoll_fd;			/* what is registered in epfd, -1: nothing */
 	bool netpoll_on;
 	bool urgent;			/* see look */
+	struct weft__worker *back;	/* workers that run without a VP, by back_next */
 } mon = { .epfd = -1, .evfd = -1, .sigfd = -1 };
 
 static char tag_event, tag_netpoll, tag_signal;
@@ -165,8 +169,15 @@ static void on_record(struct weft__worker *w, uint64_t now)
 		break;
 	case WEFT__SEEN_BACK:
 	case WEFT__SEEN_PREEMPTED:	/* then it ran before */
-		if (atomic_load_explicit(&w->stalled, memory_order_relaxed))
-			weft__kick(w, now);
+		if (atomic_load_explicit(&w->stalled, memory_order_relaxed)) {
+			if (!w->back_at) {
+				w->back_next = mon.back;
+				mon.back = w;
+			}
+			w->back_at = now;
+			weft__records_mute(w);		/* look_back arms it */
+			return;
+		}
 		break;
 	}
 	if (atomic_load_explicit(&w->stalled, memory_order_relaxed)) {
@@ -180,6 +191,34 @@ static void on_record(struct weft__worker *w, uint64_t now)
 		w->backoff_us = BACKOFF_MAX_US;
 	w->rearm_at = now + (uint64_t)w->backoff_us * US;
 	w->armed = false;
+}
+
+static void min_of(uint64_t *a, uint64_t b)
+{
+	if (b < *a)
+		*a = b;
+}
+
+/* Workers that came back without a VP and have had their time. */
+static void look_back(uint64_t now, uint64_t *next)
+{
+	struct weft__worker **at = &mon.back, *w;
+
+	while ((w = *at)) {
+		if (atomic_load_explicit(&w->stalled, memory_order_relaxed)) {
+			if (now - w->back_at < GRACE_NS) {
+				min_of(next, w->back_at + GRACE_NS);
+				at = &w->back_next;
+				continue;
+			}
+			/* armed first: if it waits, its return is seen; it may also wait again before the kick */
+			weft__records_arm(w);
+			if (!weft__state_blocked(w->tid))
+				weft__kick(w, now);
+		}
+		*at = w->back_next;
+		w->back_at = 0;
+	}
 }
 
 /* A VP is carried by w and its count has not moved since the last look: does w stall? */
@@ -214,12 +253,6 @@ static uint64_t quantum(void)
 	if (weft__rt.cfg.fuzz_ns)
 		return weft__rt.cfg.fuzz_ns + random_up_to(20 * weft__rt.cfg.fuzz_ns);
 	return weft__rt.cfg.quantum_ns;
-}
-
-static void min_of(uint64_t *a, uint64_t b)
-{
-	if (b < *a)
-		*a = b;
 }
 
 /* Its fiber, which has run for `ran`, is to make way. */
@@ -390,9 +423,10 @@ static void one_round(void)
 		mon.urgent |= weft__all_timers_run(now) > 0;
 		first = weft__first_timer();
 	}
+	look_back(now, &next);
 	queued = anything_queued();
 	if (queued && idle_vps() < weft__rt.nvps)
-		next = look(now, mon.urgent);
+		min_of(&next, look(now, mon.urgent));
 	else if (queued)
 		weft__idle_wake();
 	mon.urgent = false;
