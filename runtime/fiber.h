@@ -44,11 +44,11 @@ enum weft__flag {
 	WEFT__F_SHARED_TLS = 1,	/* borrows the worker's TLS */
 	WEFT__F_USER_STACK = 2,
 	WEFT__F_NO_SIGNAL = 4,	/* never preempted by signal: shared TLS or too small a stack */
-	WEFT__F_VFORKED = 32,	/* stands for a child of vfork, which runs in our memory but is another process */
+	WEFT__F_TLS_MADE = 8,	/* tcb is initialised; survives pooling */
 	WEFT__F_ENDING = 16,	/* takes no signals any more */
 	WEFT__F_GUARD_HIDDEN = 32,	/* none was asked for; there is one all the same */
 	WEFT__F_EXPLICIT_SCHED = 64,	/* scheduling parameters of its own, not its creator's */
-	WEFT__F_TLS_MADE = 8,	/* tcb is initialised; survives pooling */
+	WEFT__F_VFORKED = 128,	/* stands for a child of vfork, which runs in our memory but is another process */
 };
 
 /* States of `wait`, its low byte. The rest is the sequence number of the wait.
