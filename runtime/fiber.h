@@ -74,6 +74,7 @@ enum weft__reason {
 struct weft__fiber {
 	struct weft__ctx ctx;		/* saved registers; owner: who holds the fiber */
 	struct weft__worker *worker;	/* the carrying worker; read by the fiber with preemption disabled */
+	struct weft__vp *vp;		/* the one it was last switched to on; sched.c:rotate */
 	uint32_t nopreempt;		/* the fiber only (and the handler on top of it) */
 	uint32_t preempt_pending;	/* set by the handler that was refused; the fiber clears it */
 	uint32_t locks_held;		/* pthread mutexes held: preemption is put off for a bounded time */

@@ -82,6 +82,7 @@ struct weft__worker {
 };
 
 struct weft__vp {
+	char queue_room[64];		/* for the policy's queue, if that is enough */
 	/* owner */
 	struct weft__fiber *current;
 	struct weft__fiber *_Atomic runnext;	/* slot for the fiber just woken; written under the queue's lock */

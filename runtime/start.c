@@ -54,7 +54,7 @@ static int make_vps(void)
 		struct weft__vp *vp = &weft__rt.vp[i];
 
 		vp->index = i;
-		vp->queue = mem + n * sizeof *vp + i * qsize;
+		vp->queue = qsize <= sizeof vp->queue_room ? vp->queue_room : mem + n * sizeof *vp + i * qsize;
 		vp->steal_order = (unsigned *)(mem + n * (sizeof *vp + qsize)) + (size_t)i * n;
 		/* until the monitor has asked hwloc, which takes milliseconds */
 		for (unsigned k = 0; k + 1 < n; k++)
