@@ -12,4 +12,7 @@
  * of its own. 0 or an error number. */
 int weft__attr_read(const pthread_attr_t *attr, struct weft__spawn *s, bool *explicit);
 
+/* scope.c: was scope SYSTEM asked for? */
+bool weft__attr_bound(const pthread_attr_t *attr);
+
 #endif

@@ -84,6 +84,8 @@ static int create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(voi
 		if (err)
 			return err;
 	}
+	if (weft__unlikely(weft__rt.cfg.scope_posix) && weft__attr_bound(attr))
+		return weft__real_pthread_create(thread, attr, fn, arg);
 	self = weft__self();
 	n.creator = self;
 	s.sigmask = self->sigmask;

@@ -30,6 +30,7 @@ struct weft_config {
 	size_t stack_size;		/* WEFT_STACK: default stack size, e.g. 256k; 0 = RLIMIT_STACK */
 	enum weft_blocked_source blocked; /* WEFT_BLOCKED: auto, records, marks, state */
 	const char *policy;		/* WEFT_POLICY: fifo, rr */
+	int scope_posix;		/* WEFT_SCOPE: fiber, posix */
 	int stats;			/* WEFT_STATS: 0, 1: print statistics to standard error at exit */
 	int inherit;			/* WEFT_INHERIT: 1 = programs that this one starts run under weft too */
 	int verbose;			/* WEFT_VERBOSE: 1 = say on standard error what was chosen and why */

@@ -56,5 +56,6 @@ for program in "$@"; do
 	done
 	one "$name vps=8" env WEFT_VPS=8 "LD_PRELOAD=$shim" "$program"
 	one "$name vps=2 fuzz" env WEFT_VPS=2 WEFT_FUZZ=20us "LD_PRELOAD=$shim" "$program"
+	[ "$name" = scope ] && one "$name posix" env WEFT_SCOPE=posix "LD_PRELOAD=$shim" "$program"
 done
 exit $failed

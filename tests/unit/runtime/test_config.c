@@ -72,6 +72,7 @@ Test(config, defaults)
 	cr_assert_eq(c.verbose, 0);
 	cr_assert_eq(c.signo, 0);
 	cr_assert_eq(c.tls_shared, 0);
+	cr_assert_eq(c.scope_posix, 0);
 	cr_assert_eq(c.fsbase_syscall, 0);
 	cr_assert_eq(c.guard_mprotect, 0);
 	cr_assert_eq(c.membarrier_off, 0);
@@ -177,6 +178,8 @@ Test(config, words)
 	refuses("WEFT_STATS", "2");
 	cr_assert_str_eq(err, "WEFT_STATS=2: not 0 or 1");
 	cr_assert_eq(with("WEFT_TLS", "shared").tls_shared, 1);
+	cr_assert_eq(with("WEFT_SCOPE", "posix").scope_posix, 1);
+	refuses("WEFT_SCOPE", "system");
 	cr_assert_eq(with("WEFT_FSBASE", "arch_prctl").fsbase_syscall, 1);
 	cr_assert_eq(with("WEFT_GUARD", "mprotect").guard_mprotect, 1);
 	cr_assert_eq(with("WEFT_MEMBARRIER", "off").membarrier_off, 1);
