@@ -68,6 +68,7 @@ static struct {
 	bool netpoll_on;
 	bool urgent;			/* see look */
 	struct weft__worker *back;	/* workers that run without a VP, by back_next */
+	uint64_t announced;		/* in watch_deadline, last time; 0: not by us */
 } mon = { .epfd = -1, .evfd = -1, .sigfd = -1 };
 
 static char tag_event, tag_netpoll, tag_signal;
@@ -447,11 +448,17 @@ static void one_round(void)
 	if (!attended) {
 		if (first != WEFT__NEVER)
 			min_of(&next, first + TIMER_SLACK_NS);
+		mon.announced = first < next ? first : next;
 		/* relaxed, then a heavy fence: pairs with sched.c:weft__switch_away [ASYM] */
-		atomic_store_explicit(&weft__rt.watch_deadline, first < next ? first : next,
-				      memory_order_relaxed);
-	} else if (first < atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed)) {
-		weft__hook_poll_break();	/* an earlier timer than it knows of */
+		atomic_store_explicit(&weft__rt.watch_deadline, mon.announced, memory_order_relaxed);
+	} else {
+		uint64_t watched = atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed);
+
+		/* An earlier timer than the poller knows of. Or it began while we took it that nobody polls, and what we announced went over
+		 * what it did: then a timer in between has told nobody. */
+		if (first < watched || (mon.announced && watched == mon.announced))
+			weft__hook_poll_break();
+		mon.announced = 0;
 	}
 	if (sleepy)
 		atomic_store_explicit(&weft__rt.monitor_asleep, 1, memory_order_relaxed);
