@@ -83,8 +83,10 @@ WEFT__EXPORT int pthread_barrier_wait(pthread_barrier_t *barrier)
 	weft__waitlist_unlock(l);
 
 	while (weft__wait_park(self, n.ticket, WEFT__NEVER) != WEFT__WOKEN) {
+		weft__cancel_hold(self);
 		weft__preempt_enable(self);	/* a signal handler runs here */
 		weft__preempt_disable(self);
+		weft__cancel_release(self);
 		l = weft__waitlist_lock(b);
 		out = !n.list;			/* the round ended meanwhile */
 		if (!out)

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: MIT
- * pthread_exit and cleanup handlers.
+ * Unwinding: pthread_exit and cleanup handlers.
  *
- * Model:     pthread_exit unwinds the stack with libgcc's forced unwinding: C++ destructors and
+ * Model:     pthread_exit, and cancellation (cancel.c), unwinds the stack with libgcc's forced unwinding: C++ destructors and
  *            __attribute__((cleanup)) run as the unwinder passes them, plain C handlers from a
  *            chain on the fiber. Then the fiber ends.
  * Chain:     two kinds of buffers, newest first, tagged by bit 0 of the pointer: those of today's
  *            pthread_cleanup_push, entered with longjmp (their frame runs the handler and calls
  *            __pthread_unwind_next), and the older _pthread_cleanup_push, called directly.
+ *            libc pushes buffers of the older kind for itself on a list of its own, in the control
+ *            block (runtime/tls.c finds it).
  * When:      a buffer is due when the unwinder has left the frame that it lives in: when the next
  *            frame begins above the buffer's address. The stack below is still intact then, since
- *            nothing has returned.
+ *            nothing has returned. Addresses are compared by their distance from the end of the fiber's
+ *            stack: so an alternate stack is below it, wherever it is.
+ * The end:   thread_local objects and keys are dealt with on the fiber's own stack: a handler's alternate one may be small.
  * libgcc_s:  opened at the first pthread_exit, as glibc does. Never linked: the _Unwind_* of
  * another library must not come first. Without it only the C handlers run.
  * Foreign threads: glibc's own functions.
  */
 #include <dlfcn.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -24,10 +29,9 @@
 #undef _Unwind_Resume
 
 #include "pthread/sync.h"
+#include "upcall/signals.h"
 
-/* Old names that no header declares. */
-WEFT__EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *, void (*)(void *), void *);
-WEFT__EXPORT void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *, int);
+/* Old names that no header declares; the others are in shim.h. */
 WEFT__EXPORT void _pthread_cleanup_push_defer(struct _pthread_cleanup_buffer *, void (*)(void *),
 					      void *);
 WEFT__EXPORT void _pthread_cleanup_pop_restore(struct _pthread_cleanup_buffer *, int);
@@ -117,13 +121,29 @@ void _Unwind_Resume(struct _Unwind_Exception *exc)
 	__builtin_unreachable();
 }
 
-/* Run the handlers in frames that end below `limit`. May leave by longjmp; __pthread_unwind_next
+/* Main's stack has no other above. */
+static inline uintptr_t height(const struct weft__fiber *self, uintptr_t address)
+{
+	return address - (self->stack_lo ? (uintptr_t)self->stack_lo + self->stack_size : 0);
+}
+
+/* Run the handlers in frames that end below height `limit`. May leave by longjmp; __pthread_unwind_next
  * goes on. */
 static void run_handlers(struct weft__fiber *self, uintptr_t limit)
 {
-	uintptr_t top;
+	void **libc = weft__tls_libc_cleanup();
 
-	while ((top = top_of(self)) != 0 && (top & ~OLD) < limit) {
+	for (;;) {
+		uintptr_t top = top_of(self), at = top ? height(self, top & ~OLD) : UINTPTR_MAX;
+		struct _pthread_cleanup_buffer *own = libc ? *libc : NULL;
+
+		if (own && height(self, (uintptr_t)own) < limit && height(self, (uintptr_t)own) < at) {
+			*libc = own->__prev;
+			own->__routine(own->__arg);
+			continue;
+		}
+		if (!top || at >= limit)
+			return;
 		if (top & OLD) {
 			struct _pthread_cleanup_buffer *b = (void *)(top & ~OLD);
 
@@ -137,13 +157,31 @@ static void run_handlers(struct weft__fiber *self, uintptr_t limit)
 	}
 }
 
+/* The rest of the end, from the top of the fiber's stack: all frames are left. */
+static void end_here(void)
+{
+	struct weft__fiber *self = weft__self();
+	uint64_t none = 0;
+
+	weft__preempt_enable(self);
+	weft__signal_mask(SIG_BLOCK, &none, NULL);	/* no longer on an alternate stack (altstack.h) */
+	weft__exit(self->result);
+}
+
 static _Noreturn void end(struct weft__fiber *self)
 {
+	struct weft__ctx own;
+
 	run_handlers(self, UINTPTR_MAX);
 	free(self->slot[WEFT__SLOT_UNWIND]);
 	self->slot[WEFT__SLOT_UNWIND] = NULL;
 	if (!self->on_exit)
 		weft__keys_exit(self);	/* main, and no other thread was ever made */
+	if (self->stack_lo && (uintptr_t)&own - (uintptr_t)self->stack_lo >= self->stack_size) {
+		weft__preempt_disable(self);
+		weft__arch_make(&own, (char *)self->stack_lo + self->stack_size, end_here);
+		weft__arch_switch(&self->ctx, &own);
+	}
 	weft__exit(self->result);
 }
 
@@ -158,7 +196,7 @@ static _Unwind_Reason_Code passing(int version, _Unwind_Action actions,
 	(void)version, (void)class, (void)exc;
 	if (actions & _UA_END_OF_STACK)
 		end(self);
-	run_handlers(self, gcc.cfa(context));
+	run_handlers(self, height(self, gcc.cfa(context)));
 	return _URC_NO_REASON;
 }
 
@@ -188,6 +226,19 @@ static _Noreturn void unwind(struct weft__fiber *self)
 	end(self);
 }
 
+bool weft__unwind_ready(void)
+{
+	return gcc_load();
+}
+
+_Noreturn void weft__unwind(struct weft__fiber *self, void *result)
+{
+	self->cancel_mode = WEFT__CANCEL_ENDING;
+	self->point = 0;
+	self->result = result;
+	unwind(self);
+}
+
 WEFT__EXPORT void pthread_exit(void *value)
 {
 	struct weft__fiber *self = weft__self();
@@ -196,8 +247,7 @@ WEFT__EXPORT void pthread_exit(void *value)
 		weft__real(pthread_exit)(value);
 		__builtin_unreachable();
 	}
-	self->result = value;
-	unwind(self);
+	weft__unwind(self, value);
 }
 
 WEFT__EXPORT void __pthread_unwind_next(__pthread_unwind_buf_t *buf)

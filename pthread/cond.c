@@ -10,6 +10,8 @@
  * Herd:      broadcast makes everybody runnable, but only as many run at once as there are VPs, so
  *            they meet at the mutex in small numbers; moving them to the mutex's queue would wake
  *            each one later without saving a wake.
+ * Cancel:    a waiter that is cancelled leaves the list, and takes the mutex before it unwinds. If a waker
+ *            was faster, it has taken the signal, and the wait returns.
  * Destroy:   waits for nobody: see Lifetime in waitlist.h.
  * Peek:      signal and broadcast first look at the head without the lock. A waiter publishes
  *            itself before it releases the mutex; who changed the condition did so under the mutex
@@ -60,8 +62,10 @@ static int wait_private(struct cond *c, pthread_mutex_t *mutex, uint64_t deadlin
 	struct weft__fiber *self = weft__self();
 	struct weft__waiter n;
 	struct weft__lock *l;
+	bool interrupted = false;
 	int err, reason;
 
+	weft__testcancel();
 	weft__preempt_disable(self);
 	n.fiber = self;
 	n.ticket = weft__wait_begin(self);
@@ -80,19 +84,23 @@ static int wait_private(struct cond *c, pthread_mutex_t *mutex, uint64_t deadlin
 		return err;
 	}
 
+	self->point = !(self->cancel_mode & WEFT__CANCEL_OFF);
 	for (;;) {
 		reason = weft__wait_park(self, n.ticket, deadline);
 		if (weft__likely(reason == WEFT__WOKEN))
 			break;
-		if (reason == WEFT__INTERRUPTED) {
+		interrupted = reason == WEFT__INTERRUPTED && weft__cancel_due(self);
+		if (reason == WEFT__INTERRUPTED && !interrupted) {
 			/* The handler runs here, with this waiter still in its place in the list. A
 			 * waker that finds its ticket stale takes it off and goes on to the next:
 			 * that is a spurious wake-up. */
+			weft__cancel_hold(self);
 			weft__preempt_enable(self);
 			weft__preempt_disable(self);
+			weft__cancel_release(self);
 		}
 		l = weft__waitlist_lock(c);
-		if (n.list && reason == WEFT__INTERRUPTED) {
+		if (n.list && reason == WEFT__INTERRUPTED && !interrupted) {
 			n.ticket = weft__wait_begin(self);
 			weft__waitlist_unlock(l);
 			continue;
@@ -102,9 +110,13 @@ static int wait_private(struct cond *c, pthread_mutex_t *mutex, uint64_t deadlin
 		weft__waitlist_unlock(l);
 		break;
 	}
+	self->point = 0;
+	weft__cancel_hold(self);	/* nobody leaves from here without the mutex */
 	weft__preempt_enable(self);
 
 	err = weft__ptm_lock(mutex);
+	weft__cancel_release(self);
+	weft__point_end(self, interrupted);
 	if (weft__unlikely(err))
 		return err;		/* EOWNERDEAD, ENOTRECOVERABLE */
 	return reason == WEFT__TIMEDOUT ? ETIMEDOUT : 0;
@@ -115,23 +127,35 @@ static int wait_private(struct cond *c, pthread_mutex_t *mutex, uint64_t deadlin
  * while: spurious wake-ups. */
 static int wait_mixed(pthread_mutex_t *mutex, uint64_t deadline)
 {
+	struct weft__fiber *self = weft__self();
 	uint64_t until = weft__now() + MIXED_NS;
-	int err = weft__ptm_unlock(mutex);
 	bool last = until >= deadline;
+	int err;
 
+	weft__testcancel();
+	err = weft__ptm_unlock(mutex);
 	if (err)
 		return err;
+	weft__cancel_hold(self);
 	weft__sleep_until(last ? deadline : until);
 	err = weft__ptm_lock(mutex);
+	weft__cancel_release(self);
+	weft__testcancel();
 	if (err)
 		return err;
 	return last && weft__now() >= deadline ? ETIMEDOUT : 0;
+}
+
+static void take_back(void *mutex)
+{
+	weft__pshared_take_back(mutex);
 }
 
 static int wait_clock(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t clock,
 		      const struct timespec *ts)
 {
 	struct cond *c = (struct cond *)cond;
+	struct _pthread_cleanup_buffer lent;
 	struct weft__fiber *self;
 	uint64_t deadline = WEFT__NEVER;
 	int err;
@@ -145,17 +169,19 @@ static int wait_clock(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t cl
 		return wait_private(c, mutex, deadline);
 	if (!(((struct weft__mutex *)mutex)->kind & WEFT__MTX_PSHARED))
 		return wait_mixed(mutex, deadline);
+	weft__testcancel();
 	err = weft__pshared_lend((struct weft__mutex *)mutex);
 	if (err)
 		return err;
+	/* cancelled inside of libc, we do not come back here: libc's own handler has taken the mutex when this one runs */
+	_pthread_cleanup_push(&lent, take_back, mutex);
 	self = weft__block_enter();
 	if (ts)
 		err = weft__real(pthread_cond_clockwait)(cond, mutex, clock, ts);
 	else
 		err = weft__real(pthread_cond_wait)(cond, mutex);
 	weft__block_exit(self);
-	if (err != ENOTRECOVERABLE)
-		weft__pshared_take_back((struct weft__mutex *)mutex);
+	_pthread_cleanup_pop(&lent, 1);
 	return err;
 }
 

@@ -24,7 +24,6 @@ WEFT__REAL(pthread_tryjoin_np);
 WEFT__REAL(pthread_timedjoin_np);
 WEFT__REAL(pthread_clockjoin_np);
 WEFT__REAL(pthread_detach);
-WEFT__REAL(pthread_cancel);
 
 /* What runs on a thread after its function: keys after thread_local objects, as in glibc. */
 static void at_exit(struct weft__fiber *self)
@@ -54,6 +53,11 @@ static int start_runtime(void)
 	return 0;
 }
 
+int weft__threads_begin(void)
+{
+	return weft__likely(weft__running()) ? 0 : start_runtime();
+}
+
 struct newcomer {
 	pthread_t *thread;
 	const struct weft__fiber *creator;
@@ -79,11 +83,9 @@ static int create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(voi
 	struct weft__fiber *self;
 	int err;
 
-	if (weft__unlikely(!weft__running())) {
-		err = start_runtime();
-		if (err)
-			return err;
-	}
+	err = weft__threads_begin();
+	if (err)
+		return err;
 	if (weft__unlikely(weft__rt.cfg.scope_posix) && weft__attr_bound(attr))
 		return weft__real_pthread_create(thread, attr, fn, arg);
 	self = weft__self();
@@ -106,6 +108,14 @@ WEFT__EXPORT int pthread_create(pthread_t *restrict thread, const pthread_attr_t
 	return create(thread, attr, fn, arg);
 }
 
+/* A fiber that is cancelled here leaves the other one joinable. */
+static int join_point(struct weft__fiber *f, void **result, uint64_t deadline)
+{
+	struct weft__fiber *self = weft__self();
+
+	return (int)-WEFT__POINT(self, weft__join(f, result, deadline));
+}
+
 WEFT__EXPORT int pthread_join(pthread_t thread, void **result)
 {
 	struct weft__fiber *f = weft__fiber_of((void *)thread);
@@ -113,7 +123,8 @@ WEFT__EXPORT int pthread_join(pthread_t thread, void **result)
 	int err;
 
 	if (f)
-		return -weft__join(f, result, WEFT__NEVER);
+		return join_point(f, result, WEFT__NEVER);
+	weft__testcancel();
 	self = weft__block_enter();
 	err = weft__real(pthread_join)(thread, result);
 	weft__block_exit(self);
@@ -129,15 +140,17 @@ WEFT__EXPORT int pthread_tryjoin_np(pthread_t thread, void **result)
 
 static int join_until(struct weft__fiber *f, void **result, clockid_t clock, const struct timespec *ts)
 {
-	int err = -weft__join(f, result, 0);
 	uint64_t at;
+	int err;
 
+	weft__testcancel();
+	err = -weft__join(f, result, 0);
 	if (err != EBUSY || !ts)
-		return err == EBUSY ? -weft__join(f, result, WEFT__NEVER) : err;
+		return err == EBUSY ? join_point(f, result, WEFT__NEVER) : err;
 	if (ts->tv_nsec < 0 || ts->tv_nsec >= 1000000000)
 		return EINVAL;
 	at = weft__deadline(clock, ts);
-	return at == 0 ? ETIMEDOUT : -weft__join(f, result, at);
+	return at == 0 ? ETIMEDOUT : join_point(f, result, at);
 }
 
 WEFT__EXPORT int pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *ts)
@@ -230,17 +243,4 @@ WEFT__EXPORT thrd_t thrd_current(void)
 WEFT__EXPORT int thrd_equal(thrd_t a, thrd_t b)
 {
 	return a == b;
-}
-
-/* Not there yet for fibers. libc's own would mark the control block and have the fiber unwind by a jump buffer that it does not have. */
-WEFT__EXPORT int pthread_cancel(pthread_t thread)
-{
-	static bool told;
-
-	if (!weft__fiber_of((void *)thread) || !weft__running())
-		return weft__real(pthread_cancel)(thread);
-	if (!told)
-		weft__warn("pthread_cancel is not supported yet: the thread goes on");
-	told = true;
-	return ENOSYS;
 }

@@ -40,8 +40,8 @@ static bool read_anyway(int fd)
 static long plain(bool out, int fd, const struct iovec *iov, int cnt)
 {
 	if (cnt == 1)
-		return weft__sys(out ? SYS_write : SYS_read, fd, iov->iov_base, iov->iov_len);
-	return weft__sys(out ? SYS_writev : SYS_readv, fd, iov, cnt);
+		return weft__sys_point(out ? SYS_write : SYS_read, fd, iov->iov_base, iov->iov_len);
+	return weft__sys_point(out ? SYS_writev : SYS_readv, fd, iov, cnt);
 }
 
 static long nowait(bool out, int fd, const struct iovec *iov, int cnt)
@@ -251,7 +251,7 @@ WEFT__EXPORT ssize_t read(int fd, void *buf, size_t n)
 	struct weft__fiber *self = weft__io_self();
 	struct iovec v = { buf, n };
 
-	return self ? weft__io_ret(do_read(self, fd, &v, 1)) : weft__real(read)(fd, buf, n);
+	return self ? weft__io_ret(WEFT__POINT(self, do_read(self, fd, &v, 1))) : weft__real(read)(fd, buf, n);
 }
 WEFT__ALIAS(__read, read);
 
@@ -260,7 +260,7 @@ WEFT__EXPORT ssize_t write(int fd, const void *buf, size_t n)
 	struct weft__fiber *self = weft__io_self();
 	struct iovec v = { (void *)buf, n };
 
-	return self ? weft__io_ret(do_write(self, fd, &v, 1)) : weft__real(write)(fd, buf, n);
+	return self ? weft__io_ret(WEFT__POINT(self, do_write(self, fd, &v, 1))) : weft__real(write)(fd, buf, n);
 }
 WEFT__ALIAS(__write, write);
 
@@ -268,14 +268,14 @@ WEFT__EXPORT ssize_t readv(int fd, const struct iovec *iov, int cnt)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? weft__io_ret(do_read(self, fd, iov, cnt)) : weft__real(readv)(fd, iov, cnt);
+	return self ? weft__io_ret(WEFT__POINT(self, do_read(self, fd, iov, cnt))) : weft__real(readv)(fd, iov, cnt);
 }
 
 WEFT__EXPORT ssize_t writev(int fd, const struct iovec *iov, int cnt)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? weft__io_ret(do_write(self, fd, iov, cnt)) : weft__real(writev)(fd, iov, cnt);
+	return self ? weft__io_ret(WEFT__POINT(self, do_write(self, fd, iov, cnt))) : weft__real(writev)(fd, iov, cnt);
 }
 
 /* --- at an offset: files. Elsewhere they fail at once. --- */
@@ -314,8 +314,9 @@ static long read_at(int fd, const struct iovec *iov, int cnt, off_t at)
 static long plain_at(bool out, int fd, const struct iovec *iov, int cnt, off_t at)
 {
 	if (cnt == 1)
-		return weft__sys(out ? SYS_pwrite64 : SYS_pread64, fd, iov->iov_base, iov->iov_len, at);
-	return weft__sys(out ? SYS_pwritev : SYS_preadv, fd, iov, cnt, at);
+		return weft__sys_point(out ? SYS_pwrite64 : SYS_pread64, fd, iov->iov_base,
+				       iov->iov_len, at);
+	return weft__sys_point(out ? SYS_pwritev : SYS_preadv, fd, iov, cnt, at);
 }
 
 static long at_offset(struct weft__fiber *self, bool out, int fd, const struct iovec *iov, int cnt,
@@ -348,7 +349,7 @@ WEFT__EXPORT ssize_t pread(int fd, void *buf, size_t n, off_t at)
 	struct weft__fiber *self = weft__io_self();
 	struct iovec v = { buf, n };
 
-	return self ? weft__io_ret(at_offset(self, false, fd, &v, 1, at)) :
+	return self ? weft__io_ret(WEFT__POINT(self, at_offset(self, false, fd, &v, 1, at))) :
 		      weft__real(pread)(fd, buf, n, at);
 }
 WEFT__ALIAS(pread64, pread);
@@ -359,7 +360,7 @@ WEFT__EXPORT ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
 	struct weft__fiber *self = weft__io_self();
 	struct iovec v = { (void *)buf, n };
 
-	return self ? weft__io_ret(at_offset(self, true, fd, &v, 1, at)) :
+	return self ? weft__io_ret(WEFT__POINT(self, at_offset(self, true, fd, &v, 1, at))) :
 		      weft__real(pwrite)(fd, buf, n, at);
 }
 WEFT__ALIAS(pwrite64, pwrite);
@@ -369,7 +370,7 @@ WEFT__EXPORT ssize_t preadv(int fd, const struct iovec *iov, int cnt, off_t at)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? weft__io_ret(at_offset(self, false, fd, iov, cnt, at)) :
+	return self ? weft__io_ret(WEFT__POINT(self, at_offset(self, false, fd, iov, cnt, at))) :
 		      weft__real(preadv)(fd, iov, cnt, at);
 }
 WEFT__ALIAS(preadv64, preadv);
@@ -378,7 +379,7 @@ WEFT__EXPORT ssize_t pwritev(int fd, const struct iovec *iov, int cnt, off_t at)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? weft__io_ret(at_offset(self, true, fd, iov, cnt, at)) :
+	return self ? weft__io_ret(WEFT__POINT(self, at_offset(self, true, fd, iov, cnt, at))) :
 		      weft__real(pwritev)(fd, iov, cnt, at);
 }
 WEFT__ALIAS(pwritev64, pwritev);
@@ -394,15 +395,15 @@ static long with_flags(struct weft__fiber *self, bool out, int fd, const struct 
 	if (flags == 0)
 		return at_offset(self, out, fd, iov, cnt, at);
 	return weft__fd_kind(fd) == WEFT__FD_DIRECT && !(flags & RWF_NOWAIT) ?
-		WEFT__MARKED_LONG(self, weft__sys(nr, fd, iov, cnt, at, 0, flags)) :
-		WEFT__MARKED(self, weft__sys(nr, fd, iov, cnt, at, 0, flags));
+		WEFT__MARKED_LONG(self, weft__sys_point(nr, fd, iov, cnt, at, 0, flags)) :
+		WEFT__MARKED(self, weft__sys_point(nr, fd, iov, cnt, at, 0, flags));
 }
 
 WEFT__EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int cnt, off_t at, int flags)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? weft__io_ret(with_flags(self, false, fd, iov, cnt, at, flags)) :
+	return self ? weft__io_ret(WEFT__POINT(self, with_flags(self, false, fd, iov, cnt, at, flags))) :
 		      weft__real(preadv2)(fd, iov, cnt, at, flags);
 }
 WEFT__ALIAS(preadv64v2, preadv2);
@@ -411,7 +412,7 @@ WEFT__EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int cnt, off_t at
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? weft__io_ret(with_flags(self, true, fd, iov, cnt, at, flags)) :
+	return self ? weft__io_ret(WEFT__POINT(self, with_flags(self, true, fd, iov, cnt, at, flags))) :
 		      weft__real(pwritev2)(fd, iov, cnt, at, flags);
 }
 WEFT__ALIAS(pwritev64v2, pwritev2);

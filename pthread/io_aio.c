@@ -53,6 +53,7 @@ WEFT__EXPORT int aio_suspend(const struct aiocb *const list[], int n, const stru
 
 	if (!self)
 		return weft__real(aio_suspend)(list, n, timeout);
+	weft__testcancel();		/* while it waits: as what blocks inside of libc (upcall/cancel.h) */
 	p = patience(timeout);
 	r = WEFT__MARKED_LONG(self, weft__real(aio_suspend)(list, n, left(&p)) == 0 ? 0 : -errno);
 	return (int)weft__io_ret(r);

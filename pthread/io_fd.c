@@ -221,6 +221,7 @@ WEFT__EXPORT int close(int fd)
 		weft__fd_forget(fd);
 		return weft__real(close)(fd);
 	}
+	weft__testcancel();		/* only before: after an interruption the number would be gone all the same */
 	return (int)weft__io_ret(weft__fd_close(self, fd));
 }
 WEFT__ALIAS(__close, close);
@@ -294,7 +295,7 @@ static int do_open(int dir, const char *path, int flags, mode_t mode)
 	long r;
 
 	if (self)	/* a FIFO waits for the other side */
-		r = WEFT__MARKED(self, weft__sys(SYS_openat, dir, path, flags, mode));
+		r = WEFT__POINT(self, WEFT__MARKED(self, weft__sys_point(SYS_openat, dir, path, flags, mode)));
 	else
 		r = weft__sys(SYS_openat, dir, path, flags, mode);
 	return (int)weft__io_ret(weft__fd_new(r));

@@ -44,7 +44,7 @@ static long lock_wait(struct weft__fiber *self, int fd, int cmd, const void *loc
 	    self, weft__sys(SYS_fcntl, fd, cmd == F_SETLKW ? F_SETLK : F_OFD_SETLK, lock));
 
 	if (r == -EAGAIN || r == -EACCES)
-		r = WEFT__MARKED_LONG(self, weft__sys(SYS_fcntl, fd, cmd, lock));
+		r = WEFT__MARKED_LONG(self, weft__sys_point(SYS_fcntl, fd, cmd, lock));
 	return r;
 }
 
@@ -66,7 +66,7 @@ WEFT__EXPORT int fcntl(int fd, int cmd, ...)
 	case F_OFD_SETLKW:
 		self = weft__io_self();
 		if (self)
-			return (int)weft__io_ret(lock_wait(self, fd, cmd, arg));
+			return (int)weft__io_ret(WEFT__POINT(self, lock_wait(self, fd, cmd, arg)));
 		break;
 	case F_SETFL:			/* may change O_DIRECT */
 		weft__fd_forget(fd);
@@ -89,7 +89,7 @@ WEFT__EXPORT int lockf(int fd, int op, off_t len)
 	struct weft__fiber *self = op == F_LOCK ? weft__io_self() : NULL;
 	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_CUR, .l_len = len };
 
-	return self ? (int)weft__io_ret(lock_wait(self, fd, F_SETLKW, &fl)) :
+	return self ? (int)weft__io_ret(WEFT__POINT(self, lock_wait(self, fd, F_SETLKW, &fl))) :
 		      weft__real(lockf)(fd, op, len);
 }
 WEFT__ALIAS(lockf64, lockf);
@@ -105,7 +105,7 @@ static long do_wait(struct weft__fiber *self, pid_t pid, int *status, int option
 	long r = weft__sys(SYS_wait4, pid, status, options | WNOHANG, ru);
 
 	if (r == 0 && !(options & WNOHANG))
-		r = WEFT__MARKED_LONG(self, weft__sys(SYS_wait4, pid, status, options, ru));
+		r = WEFT__MARKED_LONG(self, weft__sys_point(SYS_wait4, pid, status, options, ru));
 	return r;
 }
 
@@ -113,7 +113,7 @@ WEFT__EXPORT pid_t wait4(pid_t pid, int *status, int options, struct rusage *ru)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? (pid_t)weft__io_ret(do_wait(self, pid, status, options, ru)) :
+	return self ? (pid_t)weft__io_ret(WEFT__POINT(self, do_wait(self, pid, status, options, ru))) :
 		      weft__real(wait4)(pid, status, options, ru);
 }
 
@@ -134,19 +134,24 @@ WEFT__EXPORT pid_t wait3(int *status, int options, struct rusage *ru)
 	return wait4(-1, status, options, ru);
 }
 
-WEFT__EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
+static long do_waitid(struct weft__fiber *self, idtype_t type, id_t id, siginfo_t *info, int options)
 {
-	struct weft__fiber *self = weft__io_self();
 	siginfo_t own, *si = info ? info : &own;
 	long r;
 
-	if (!self)
-		return weft__real(waitid)(type, id, info, options);
 	si->si_pid = 0;
 	r = weft__sys(SYS_waitid, type, id, si, options | WNOHANG, NULL);
 	if (r == 0 && si->si_pid == 0 && !(options & WNOHANG))
-		r = WEFT__MARKED_LONG(self, weft__sys(SYS_waitid, type, id, info, options, NULL));
-	return (int)weft__io_ret(r);
+		r = WEFT__MARKED_LONG(self, weft__sys_point(SYS_waitid, type, id, info, options, NULL));
+	return r;
+}
+
+WEFT__EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
+{
+	struct weft__fiber *self = weft__io_self();
+
+	return self ? (int)weft__io_ret(WEFT__POINT(self, do_waitid(self, type, id, info, options))) :
+		      weft__real(waitid)(type, id, info, options);
 }
 
 /* --- System V semaphores: what never restarts after a handler, restarts here after one of ours
@@ -185,6 +190,18 @@ WEFT__EXPORT int semtimedop(int id, struct sembuf *ops, size_t n, const struct t
 
 /* --- the others have one form --- */
 
+/* Cancellation points, as POSIX or glibc has it. */
+#define POINT_CALL(type, name, params, args, ...)						\
+	WEFT__REAL(name);									\
+	WEFT__EXPORT type name params								\
+	{											\
+		struct weft__fiber *self = weft__io_self();					\
+												\
+		return self ? (type)weft__io_ret(WEFT__POINT(self,				\
+				      WEFT__MARKED(self, weft__sys_point(__VA_ARGS__)))) :	\
+			      weft__real(name) args;						\
+	}
+
 #define MARKED_CALL(type, name, params, args, ...)						\
 	WEFT__REAL(name);									\
 	WEFT__EXPORT type name params								\
@@ -195,43 +212,43 @@ WEFT__EXPORT int semtimedop(int id, struct sembuf *ops, size_t n, const struct t
 			      weft__real(name) args;						\
 	}
 
-MARKED_CALL(int, fsync, (int fd), (fd), SYS_fsync, fd)
-MARKED_CALL(int, fdatasync, (int fd), (fd), SYS_fdatasync, fd)
+POINT_CALL(int, fsync, (int fd), (fd), SYS_fsync, fd)
+POINT_CALL(int, fdatasync, (int fd), (fd), SYS_fdatasync, fd)
 MARKED_CALL(int, syncfs, (int fd), (fd), SYS_syncfs, fd)
-MARKED_CALL(int, msync, (void *p, size_t n, int flags), (p, n, flags), SYS_msync, p, n, flags)
-MARKED_CALL(int, sync_file_range, (int fd, off64_t at, off64_t n, unsigned flags),
+POINT_CALL(int, msync, (void *p, size_t n, int flags), (p, n, flags), SYS_msync, p, n, flags)
+POINT_CALL(int, sync_file_range, (int fd, off64_t at, off64_t n, unsigned flags),
 	    (fd, at, n, flags), SYS_sync_file_range, fd, at, n, flags)
-MARKED_CALL(ssize_t, splice,
+POINT_CALL(ssize_t, splice,
 	    (int in, off64_t *inp, int out, off64_t *outp, size_t n, unsigned flags),
 	    (in, inp, out, outp, n, flags), SYS_splice, in, inp, out, outp, n, flags)
-MARKED_CALL(ssize_t, tee, (int in, int out, size_t n, unsigned flags), (in, out, n, flags),
+POINT_CALL(ssize_t, tee, (int in, int out, size_t n, unsigned flags), (in, out, n, flags),
 	    SYS_tee, in, out, n, flags)
-MARKED_CALL(ssize_t, vmsplice, (int fd, const struct iovec *iov, size_t n, unsigned flags),
+POINT_CALL(ssize_t, vmsplice, (int fd, const struct iovec *iov, size_t n, unsigned flags),
 	    (fd, iov, n, flags), SYS_vmsplice, fd, iov, n, flags)
 MARKED_CALL(ssize_t, sendfile, (int out, int in, off_t *at, size_t n), (out, in, at, n),
 	    SYS_sendfile, out, in, at, n)
 WEFT__ALIAS(sendfile64, sendfile);
-MARKED_CALL(ssize_t, copy_file_range,
+POINT_CALL(ssize_t, copy_file_range,
 	    (int in, off64_t *inp, int out, off64_t *outp, size_t n, unsigned flags),
 	    (in, inp, out, outp, n, flags), SYS_copy_file_range, in, inp, out, outp, n, flags)
-MARKED_CALL(ssize_t, getrandom, (void *buf, size_t n, unsigned flags), (buf, n, flags),
+POINT_CALL(ssize_t, getrandom, (void *buf, size_t n, unsigned flags), (buf, n, flags),
 	    SYS_getrandom, buf, n, flags)
-MARKED_CALL(ssize_t, msgrcv, (int id, void *msg, size_t n, long type, int flags),
+POINT_CALL(ssize_t, msgrcv, (int id, void *msg, size_t n, long type, int flags),
 	    (id, msg, n, type, flags), SYS_msgrcv, id, msg, n, type, flags)
-MARKED_CALL(int, msgsnd, (int id, const void *msg, size_t n, int flags), (id, msg, n, flags),
+POINT_CALL(int, msgsnd, (int id, const void *msg, size_t n, int flags), (id, msg, n, flags),
 	    SYS_msgsnd, id, msg, n, flags)
-MARKED_CALL(ssize_t, mq_timedreceive,
+POINT_CALL(ssize_t, mq_timedreceive,
 	    (mqd_t q, char *restrict msg, size_t n, unsigned *restrict prio,
 	     const struct timespec *restrict abs),
 	    (q, msg, n, prio, abs), SYS_mq_timedreceive, q, msg, n, prio, abs)
-MARKED_CALL(int, mq_timedsend,
+POINT_CALL(int, mq_timedsend,
 	    (mqd_t q, const char *msg, size_t n, unsigned prio, const struct timespec *abs),
 	    (q, msg, n, prio, abs), SYS_mq_timedsend, q, msg, n, prio, abs)
-MARKED_CALL(int, tcdrain, (int fd), (fd), SYS_ioctl, fd, TCSBRK, 1)
+POINT_CALL(int, tcdrain, (int fd), (fd), SYS_ioctl, fd, TCSBRK, 1)
 
-MARKED_CALL(ssize_t, mq_receive, (mqd_t q, char *msg, size_t n, unsigned *prio), (q, msg, n, prio),
+POINT_CALL(ssize_t, mq_receive, (mqd_t q, char *msg, size_t n, unsigned *prio), (q, msg, n, prio),
 	    SYS_mq_timedreceive, q, msg, n, prio, NULL)
-MARKED_CALL(int, mq_send, (mqd_t q, const char *msg, size_t n, unsigned prio), (q, msg, n, prio),
+POINT_CALL(int, mq_send, (mqd_t q, const char *msg, size_t n, unsigned prio), (q, msg, n, prio),
 	    SYS_mq_timedsend, q, msg, n, prio, NULL)
 
 WEFT__REAL(ioctl);

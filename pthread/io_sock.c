@@ -25,17 +25,25 @@ struct xfer {
 	long addrlen;		/* value or pointer */
 };
 
-static long attempt(const struct xfer *x, int more)
+/* Without the mechanics of a point: it does not wait, and the extra returns behind a system call are mispredicted. */
+static long attempt(const struct xfer *x)
 {
 	if (x->nr == SYS_recvmsg || x->nr == SYS_sendmsg)
-		return weft__sys(x->nr, x->fd, x->buf, x->flags | more);
-	return weft__sys(x->nr, x->fd, x->buf, x->len, x->flags | more, x->addr, x->addrlen);
+		return weft__sys(x->nr, x->fd, x->buf, x->flags | MSG_DONTWAIT);
+	return weft__sys(x->nr, x->fd, x->buf, x->len, x->flags | MSG_DONTWAIT, x->addr, x->addrlen);
+}
+
+static long block(const struct xfer *x)
+{
+	if (x->nr == SYS_recvmsg || x->nr == SYS_sendmsg)
+		return weft__sys_point(x->nr, x->fd, x->buf, x->flags);
+	return weft__sys_point(x->nr, x->fd, x->buf, x->len, x->flags, x->addr, x->addrlen);
 }
 
 static long transfer(struct weft__fiber *self, const struct xfer *x, struct weft__iowait *w)
 {
 	for (;;) {
-		long r = attempt(x, MSG_DONTWAIT);
+		long r = attempt(x);
 		int v;
 
 		if (r != -EAGAIN ||
@@ -45,7 +53,7 @@ static long transfer(struct weft__fiber *self, const struct xfer *x, struct weft
 		if (v < 0)
 			return v;
 		if (v == WEFT__IO_BLOCK)
-			return WEFT__MARKED_LONG(self, attempt(x, 0));
+			return WEFT__MARKED_LONG(self, block(x));
 	}
 }
 
@@ -89,7 +97,7 @@ static long do_recv(struct weft__fiber *self, const struct xfer *x, const struct
 	if (!(x->flags & MSG_WAITALL) || x->flags & (MSG_DONTWAIT | MSG_OOB | MSG_ERRQUEUE))
 		return transfer(self, x, &w);
 	if (x->flags & MSG_PEEK)	/* more of what stays in the queue: no event tells */
-		return WEFT__MARKED_LONG(self, attempt(x, 0));
+		return WEFT__MARKED_LONG(self, block(x));
 	total = weft__iov_total(iov, cnt);
 	r = transfer(self, x, &w);
 	if (r <= 0 || (size_t)r >= total || !is_stream(x->fd))
@@ -131,7 +139,7 @@ static ssize_t recv_any(int fd, void *buf, size_t n, int flags, struct sockaddr 
 
 	if (!self)
 		return weft__real(recvfrom)(fd, buf, n, flags, addr, len);
-	return weft__io_ret(do_recv(self, &x, &v, 1));
+	return weft__io_ret(WEFT__POINT(self, do_recv(self, &x, &v, 1)));
 }
 
 WEFT__EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
@@ -173,7 +181,7 @@ WEFT__EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 
 	if (!self)
 		return weft__real(recvmsg)(fd, m, flags);
-	return weft__io_ret(do_recv(self, &x, m->msg_iov, m->msg_iovlen));
+	return weft__io_ret(WEFT__POINT(self, do_recv(self, &x, m->msg_iov, m->msg_iovlen)));
 }
 
 static ssize_t send_any(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr,
@@ -185,7 +193,7 @@ static ssize_t send_any(int fd, const void *buf, size_t n, int flags, const stru
 
 	if (!self)
 		return weft__real(sendto)(fd, buf, n, flags, addr, len);
-	return weft__io_ret(do_send(self, &x, &v, 1));
+	return weft__io_ret(WEFT__POINT(self, do_send(self, &x, &v, 1)));
 }
 
 WEFT__EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
@@ -207,25 +215,19 @@ WEFT__EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 
 	if (!self)
 		return weft__real(sendmsg)(fd, m, flags);
-	return weft__io_ret(do_send(self, &x, m->msg_iov, m->msg_iovlen));
+	return weft__io_ret(WEFT__POINT(self, do_send(self, &x, m->msg_iov, m->msg_iovlen)));
 }
 
 /* --- several messages --- */
 
-WEFT__EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags,
-			  struct timespec *timeout)
+static long do_recvmmsg(struct weft__fiber *self, int fd, struct mmsghdr *vec, unsigned n, int flags,
+			struct timespec *timeout)
 {
-	struct weft__fiber *self = weft__io_self();
 	struct weft__iowait w = { .fd = fd, .events = EPOLLIN, .socket = true };
-	uint64_t limit;
+	uint64_t limit = weft__io_deadline(timeout);
 	unsigned done = 0;
 	long r;
 
-	if (!self || flags & (MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB) ||
-	    (timeout &&
-	     (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)))
-		return weft__real(recvmmsg)(fd, vec, n, flags, timeout);
-	limit = weft__io_deadline(timeout);
 	if (timeout)
 		w.limit = limit;
 	for (;;) {
@@ -241,8 +243,8 @@ WEFT__EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags,
 		if (r == -EAGAIN) {
 			r = weft__io_wait(self, &w);
 			if (r == WEFT__IO_BLOCK)
-				r = WEFT__MARKED_LONG(self, weft__sys(SYS_recvmmsg, fd, vec + done,
-								      n - done, flags, timeout));
+				r = WEFT__MARKED_LONG(self, weft__sys_point(SYS_recvmmsg, fd, vec + done,
+									    n - done, flags, timeout));
 			else if (r == WEFT__IO_RETRY)
 				continue;
 			if (r > 0)
@@ -252,17 +254,26 @@ WEFT__EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags,
 	}
 	if (timeout)
 		*timeout = weft__io_left(limit);
-	return (int)(done ? (long)done : weft__io_ret(r));
+	return done ? (long)done : r;
 }
 
-WEFT__EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
+WEFT__EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags,
+			  struct timespec *timeout)
 {
 	struct weft__fiber *self = weft__io_self();
+
+	if (!self || flags & (MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB) ||
+	    (timeout &&
+	     (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)))
+		return weft__real(recvmmsg)(fd, vec, n, flags, timeout);
+	return (int)weft__io_ret(WEFT__POINT(self, do_recvmmsg(self, fd, vec, n, flags, timeout)));
+}
+
+static long do_sendmmsg(struct weft__fiber *self, int fd, struct mmsghdr *vec, unsigned n, int flags)
+{
 	unsigned done = 0;
 	long r;
 
-	if (!self || flags & MSG_DONTWAIT)
-		return weft__real(sendmmsg)(fd, vec, n, flags);
 	if (n > 1024)
 		n = 1024;		/* as the kernel does */
 	r = weft__sys(SYS_sendmmsg, fd, vec, n, flags | MSG_DONTWAIT);
@@ -280,9 +291,9 @@ WEFT__EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
 					     vec[r - 1].msg_len, total, flags | MSG_NOSIGNAL, &w);
 		}
 		if (done < n && weft__io_nonblock(fd) != 0)
-			return (int)done;
+			return done;
 	} else if (r != -EAGAIN) {
-		return (int)weft__io_ret(r);
+		return r;
 	}
 	for (; done < n; done++) {
 		struct msghdr *m = &vec[done].msg_hdr;
@@ -290,10 +301,19 @@ WEFT__EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
 
 		r = do_send(self, &x, m->msg_iov, m->msg_iovlen);
 		if (r < 0)
-			return (int)(done ? (long)done : weft__io_ret(r));
+			return done ? (long)done : r;
 		vec[done].msg_len = (unsigned)r;
 	}
-	return (int)done;
+	return done;
+}
+
+WEFT__EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
+{
+	struct weft__fiber *self = weft__io_self();
+
+	if (!self || flags & MSG_DONTWAIT)
+		return weft__real(sendmmsg)(fd, vec, n, flags);
+	return (int)weft__io_ret(WEFT__POINT(self, do_sendmmsg(self, fd, vec, n, flags)));
 }
 
 /* --- connections --- */
@@ -318,9 +338,9 @@ static long do_accept(struct weft__fiber *self, int fd, struct sockaddr *addr, s
 			return v;
 		if (v == WEFT__IO_BLOCK)
 			return WEFT__MARKED_LONG(self,
-						 weft__sys(SYS_accept4, fd, addr, len, flags));
+						 weft__sys_point(SYS_accept4, fd, addr, len, flags));
 	}
-	return WEFT__MARKED(self, weft__sys(SYS_accept4, fd, addr, len, flags));
+	return WEFT__MARKED(self, weft__sys_point(SYS_accept4, fd, addr, len, flags));
 }
 
 WEFT__EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *restrict len, int flags)
@@ -329,7 +349,8 @@ WEFT__EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *rest
 	int new;
 
 	if (self)
-		return (int)weft__io_ret(weft__fd_new(do_accept(self, fd, addr, len, flags)));
+		return (int)weft__io_ret(weft__fd_new(
+		    WEFT__POINT(self, do_accept(self, fd, addr, len, flags))));
 	new = weft__real(accept4)(fd, addr, len, flags);
 	weft__fd_forget(new);
 	return new;
@@ -352,15 +373,19 @@ static bool is_far(const struct sockaddr *addr, socklen_t len)
 	return false;
 }
 
+static long do_connect(struct weft__fiber *self, int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (is_far(addr, len) && weft__io_nonblock(fd) == 0 && is_stream(fd))
+		return WEFT__MARKED_LONG(self, weft__sys_point(SYS_connect, fd, addr, len));
+	return WEFT__MARKED(self, weft__sys_point(SYS_connect, fd, addr, len));
+}
+
 WEFT__EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct weft__fiber *self = weft__io_self();
 
 	if (!self)
 		return weft__real(connect)(fd, addr, len);
-	if (is_far(addr, len) && weft__io_nonblock(fd) == 0 && is_stream(fd))
-		return (int)weft__io_ret(
-		    WEFT__MARKED_LONG(self, weft__sys(SYS_connect, fd, addr, len)));
-	return (int)weft__io_ret(WEFT__MARKED(self, weft__sys(SYS_connect, fd, addr, len)));
+	return (int)weft__io_ret(WEFT__POINT(self, do_connect(self, fd, addr, len)));
 }
 WEFT__ALIAS(__connect, connect);

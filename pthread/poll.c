@@ -95,7 +95,7 @@ static long poll_until(struct wait *w, struct pollfd *fds, nfds_t n)
 		}
 		v = weft__netpoll_wait_many(fds, n, w->deadline);
 		if (v == -EPERM || v == -ENOSYS)
-			return WEFT__MARKED_LONG(w->self, weft__sys(SYS_ppoll, fds, n, left(w, &ts),
+			return WEFT__MARKED_LONG(w->self, weft__sys_point(SYS_ppoll, fds, n, left(w, &ts),
 								    NULL, KERNEL_SIGSET));
 	}
 }
@@ -107,13 +107,19 @@ WEFT__EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	struct weft__fiber *self = weft__io_self();
 	struct wait w;
+	long r;
 
 	if (!self)
 		return weft__real(poll)(fds, n, timeout);
-	if (timeout == 0)
+	if (timeout == 0) {
+		weft__testcancel();
 		return (int)weft__io_ret(weft__poll_now(fds, n));
+	}
+	weft__point_begin(self);
 	wait_begin(&w, self, deadline_ms(timeout), NULL);
-	return (int)weft__io_ret(poll_until(&w, fds, n));
+	r = poll_until(&w, fds, n);
+	weft__point_end(self, r == -EINTR);
+	return (int)weft__io_ret(r);
 }
 WEFT__ALIAS(__poll, poll);
 
@@ -128,9 +134,11 @@ WEFT__EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *time
 		return weft__real(ppoll)(fds, n, timeout, mask);
 	if (!valid(timeout))
 		return (int)weft__io_ret(-EINVAL);
+	weft__point_begin(self);
 	wait_begin(&w, self, weft__io_deadline(timeout), mask);
 	r = poll_until(&w, fds, n);
 	wait_end(&w);
+	weft__point_end(self, r == -EINTR);
 	return (int)weft__io_ret(r);
 }
 
@@ -213,7 +221,7 @@ static long block_in_select(struct wait *w, int n, fd_set *r, fd_set *wr, fd_set
 {
 	struct timespec ts;
 
-	return WEFT__MARKED_LONG(w->self, weft__sys(SYS_pselect6, n, r, wr, e, left(w, &ts), NULL));
+	return WEFT__MARKED_LONG(w->self, weft__sys_point(SYS_pselect6, n, r, wr, e, left(w, &ts), NULL));
 }
 
 static long wait_in_select(struct wait *w, struct sets *s, struct pollfd *p, int np)
@@ -299,8 +307,10 @@ WEFT__EXPORT int select(int n, fd_set *restrict r, fd_set *restrict wr, fd_set *
 		ts.tv_nsec = timeout->tv_usec % 1000000 * 1000;
 		deadline = weft__io_deadline(&ts);
 	}
+	weft__point_begin(self);
 	wait_begin(&w, self, deadline, NULL);
 	ret = do_select(&w, n, r, wr, e);
+	weft__point_end(self, ret == -EINTR);
 	if (timeout) {
 		struct timespec ts = weft__io_left(deadline);
 
@@ -322,9 +332,11 @@ WEFT__EXPORT int pselect(int n, fd_set *restrict r, fd_set *restrict wr, fd_set 
 		return weft__real(pselect)(n, r, wr, e, timeout, mask);
 	if (!valid(timeout))
 		return (int)weft__io_ret(-EINVAL);
+	weft__point_begin(self);
 	wait_begin(&w, self, weft__io_deadline(timeout), mask);
 	ret = do_select(&w, n, r, wr, e);
 	wait_end(&w);
+	weft__point_end(self, ret == -EINTR);
 	return (int)weft__io_ret(ret);
 }
 
@@ -358,7 +370,7 @@ static long epoll_until(struct wait *w, int ep, struct epoll_event *ev, int max)
 			return v;
 		if (v == -EPERM || v == -ENOSYS)	/* nested too deeply for one more */
 			return WEFT__MARKED_LONG(w->self,
-						 weft__sys(SYS_epoll_pwait2, ep, ev, max,
+						 weft__sys_point(SYS_epoll_pwait2, ep, ev, max,
 							   left(w, &ts), NULL, KERNEL_SIGSET));
 	}
 }
@@ -369,9 +381,11 @@ static int do_epoll(struct weft__fiber *self, int ep, struct epoll_event *ev, in
 	struct wait w;
 	long r;
 
+	weft__point_begin(self);
 	wait_begin(&w, self, deadline, mask);
 	r = epoll_until(&w, ep, ev, max);
 	wait_end(&w);
+	weft__point_end(self, r == -EINTR);
 	return (int)weft__io_ret(r);
 }
 
@@ -385,8 +399,10 @@ WEFT__EXPORT int epoll_wait(int ep, struct epoll_event *ev, int max, int timeout
 
 	if (!self)
 		return weft__real(epoll_wait)(ep, ev, max, timeout);
-	if (timeout == 0)
+	if (timeout == 0) {
+		weft__testcancel();
 		return (int)weft__io_ret(epoll_now(ep, ev, max));
+	}
 	return do_epoll(self, ep, ev, max, deadline_ms(timeout), NULL);
 }
 

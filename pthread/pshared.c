@@ -443,7 +443,7 @@ void weft__pshared_take_back(struct weft__mutex *m)
 	struct weft__fiber *self = weft__self();
 	uint32_t tid = libc_tid(self), pid = weft__pshared_pid();
 
-	if (!weft__is_fiber(self))
+	if (!weft__is_fiber(self) || weft__mutex_owner(m) == NOTRECOVERABLE)
 		return;
 	weft__mutex_hold(m, held_by(weft__mutex_owner(m) == tid ? pid : weft__mutex_owner(m), self));
 	if (m->kind & WEFT__MTX_ROBUST) {

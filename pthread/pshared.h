@@ -14,7 +14,7 @@ int weft__pshared_consistent(struct weft__mutex *m);
 void weft__pshared_exit(struct weft__fiber *self);
 
 /* Around libc's own pthread_cond_wait, which releases and takes the mutex: make the caller its owner as libc sees it (0, or EPERM: it is
- * not), and back, unless the wait said ENOTRECOVERABLE. */
+ * not), and back, if libc has taken it. */
 int weft__pshared_lend(struct weft__mutex *m);
 void weft__pshared_take_back(struct weft__mutex *m);
 

@@ -6,12 +6,15 @@
  *            the futex of the low half.
  * Post:      async-signal-safe, and nothing of the semaphore is touched after the exchange: the
  *            woken waiter may free it.
- * Named:     sem_open and process-shared ones (`private` is not 0) are glibc's; so are sem_init,
+ * Named:     those of sem_open and process-shared ones (`private` is not 0) are posted by glibc and wait in the
+ *            kernel, with the same words, for other processes know no other way. sem_open is glibc's; so are sem_init,
  *            sem_getvalue and sem_destroy, which fit this layout.
  * Ordering:  [SEM-1] post is release, taking one is acquire.
  */
 #include <limits.h>
+#include <linux/futex.h>
 #include <semaphore.h>
+#include <sys/syscall.h>
 
 #include "pthread/sync.h"
 
@@ -63,6 +66,7 @@ static __attribute__((noinline)) int wait(struct sem *s, clockid_t clock, const 
 			return EINVAL;
 		deadline = weft__deadline(clock, ts);
 	}
+	weft__point_begin(self);
 	/* relaxed: the futex's lock orders it before our sleep, and a post reads it with its
 	 * exchange */
 	atomic_fetch_add_explicit(&s->data, ONE_WAITER, memory_order_relaxed);
@@ -72,10 +76,43 @@ static __attribute__((noinline)) int wait(struct sem *s, clockid_t clock, const 
 		if (err == -ETIMEDOUT ||
 		    (err == -EINTR && (ts || norestart != weft__handlers_norestart(self)))) {
 			atomic_fetch_sub_explicit(&s->data, ONE_WAITER, memory_order_relaxed);
+			weft__point_end(self, err == -EINTR);
 			return -err;
 		}
 		err = weft__futex_wait((const uint32_t *)&s->data, 0, WEFT__FUTEX_ALL, deadline);
 	}
+	weft__point_end(self, false);
+	return 0;
+}
+
+/* Of a process-shared one, which has the same words: the kernel's queue. */
+static __attribute__((noinline)) int wait_shared(struct weft__fiber *self, struct sem *s, clockid_t clock,
+						 const struct timespec *ts)
+{
+	int op = FUTEX_WAIT_BITSET | (clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0);
+	long r = ts && ts->tv_sec < 0 ? -ETIMEDOUT : 0;
+
+	if (ts && !weft__time_ok(ts))
+		return EINVAL;
+	weft__point_begin(self);
+	/* relaxed: a post reads it with its exchange */
+	atomic_fetch_add_explicit(&s->data, ONE_WAITER, memory_order_relaxed);
+	while (!take(s, ONE_WAITER + 1)) {
+		uint32_t ran = weft__handlers_run(self);
+		struct weft__fiber *mark;
+
+		if (r != 0 && r != -EAGAIN) {
+			atomic_fetch_sub_explicit(&s->data, ONE_WAITER, memory_order_relaxed);
+			weft__point_end(self, r == -EINTR);
+			return (int)-r;
+		}
+		mark = weft__block_enter();
+		r = weft__sys_point(SYS_futex, &s->data, op, 0, ts, NULL, FUTEX_BITSET_MATCH_ANY);
+		weft__block_exit(mark);
+		if (r == -EINTR && ran == weft__handlers_run(self))
+			r = 0;			/* a signal of ours */
+	}
+	weft__point_end(self, false);
 	return 0;
 }
 
@@ -91,13 +128,15 @@ WEFT__EXPORT int sem_wait(sem_t *sem)
 	struct weft__fiber *self;
 	int err;
 
+	weft__testcancel();
 	if (weft__unlikely(s->private)) {
-		if (weft__real(sem_trywait)(sem) == 0)
+		self = weft__self();
+		if (!weft__is_fiber(self) || self->nopreempt)
+			return weft__real(sem_wait)(sem);
+		if (take(s, 1))
 			return 0;
-		self = weft__block_enter();
-		err = weft__real(sem_wait)(sem);
-		weft__block_exit(self);
-		return err;
+		err = wait_shared(self, s, CLOCK_REALTIME, NULL);
+		return err ? fail(err) : 0;
 	}
 	if (take(s, 1))
 		return 0;
@@ -113,13 +152,15 @@ WEFT__EXPORT int sem_clockwait(sem_t *sem, clockid_t clock, const struct timespe
 
 	if (!weft__clock_ok(clock))
 		return fail(EINVAL);
+	weft__testcancel();
 	if (weft__unlikely(s->private)) {
-		if (weft__real(sem_trywait)(sem) == 0)
+		self = weft__self();
+		if (!weft__is_fiber(self) || self->nopreempt)
+			return weft__real(sem_clockwait)(sem, clock, ts);
+		if (take(s, 1))
 			return 0;
-		self = weft__block_enter();
-		err = weft__real(sem_clockwait)(sem, clock, ts);
-		weft__block_exit(self);
-		return err;
+		err = wait_shared(self, s, clock, ts);
+		return err ? fail(err) : 0;
 	}
 	if (take(s, 1))
 		return 0;

@@ -39,6 +39,75 @@ void *weft__next_symbol(const char *name);
 		real_##name = (__typeof__(&name))weft__next_symbol(#name); \
 	real_##name; })
 
+/* --- cancellation points (cancel.c) --- */
+
+/* Out of line, when there is a request: act, if it may be acted upon. `over`: a point ends, interrupted or not. */
+void weft__cancel_at(struct weft__fiber *self);
+void weft__cancel_after(struct weft__fiber *self, bool interrupted);
+
+static inline void weft__point_begin(struct weft__fiber *self)
+{
+	/* before the look: [CANCEL-1], upcall/cancel.h */
+	self->point = !(self->cancel_mode & WEFT__CANCEL_OFF);
+	atomic_signal_fence(memory_order_seq_cst);
+	if (weft__unlikely(atomic_load_explicit(&self->cancel, memory_order_relaxed)))
+		weft__cancel_at(self);
+}
+
+/* `interrupted`: it ended without effect. */
+static inline void weft__point_end(struct weft__fiber *self, bool interrupted)
+{
+	self->point = 0;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (weft__unlikely(atomic_load_explicit(&self->cancel, memory_order_relaxed)))
+		weft__cancel_after(self, interrupted);
+}
+
+/* Make `call`, which gives -errno, as a cancellation point of `self`. Inside, waits end and calls by weft__sys_point return with -EINTR when
+ * the fiber is to be cancelled. A call that has had an effect returns its result, and the request stays. */
+#define WEFT__POINT(self, call) ({						\
+	long point_ret_;							\
+	weft__point_begin(self);						\
+	point_ret_ = (call);							\
+	weft__point_end(self, point_ret_ == -EINTR);				\
+	point_ret_; })
+
+/* A point that does not wait, or where libc's own function does it. Any caller. */
+static inline void weft__testcancel(void)
+{
+	struct weft__fiber *self = weft__tls_self;
+
+	if (self && weft__unlikely(atomic_load_explicit(&self->cancel, memory_order_relaxed)))
+		weft__cancel_at(self);
+}
+
+/* Until release, what is on the stack must not be left. */
+static inline void weft__cancel_hold(struct weft__fiber *self)
+{
+	self->cancel_mode |= WEFT__CANCEL_HELD;
+}
+
+static inline void weft__cancel_release(struct weft__fiber *self)
+{
+	self->cancel_mode &= (uint8_t)~WEFT__CANCEL_HELD;
+}
+
+/* A system call that may wait: interrupted by a request if the caller is in a point. -errno. */
+long weft__point_syscall(long nr, const long args[6]);
+#define weft__sys_point(nr, ...) weft__sys_point_n(nr, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+#define weft__sys_point_n(nr, a, b, c, d, e, f, ...) \
+	weft__point_syscall(nr, (const long[6]){ (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f) })
+
+/* cleanup.c: can it unwind? Resolves what it takes. And do it: the calling thread ends with `result`. */
+bool weft__unwind_ready(void);
+_Noreturn void weft__unwind(struct weft__fiber *self, void *result);
+/* cleanup.c, libc's names: a handler for the caller's frame, which runs when that is unwound. Any caller. */
+struct _pthread_cleanup_buffer;
+WEFT__EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b, void (*routine)(void *), void *arg);
+WEFT__EXPORT void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int execute);
+/* create.c: the runtime runs from here on. 0 or an errno value. */
+int weft__threads_begin(void);
+
 /* keys.c: run the destructors of the calling thread's keys (up to PTHREAD_DESTRUCTOR_ITERATIONS rounds) and free its table. */
 void weft__keys_exit(struct weft__fiber *self);
 /* Child of fork: values of the caller stay, tables of others are gone. */

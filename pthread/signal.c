@@ -121,18 +121,19 @@ WEFT__EXPORT int sigpending(sigset_t *set)
 WEFT__EXPORT int sigtimedwait(const sigset_t *restrict set, siginfo_t *restrict info,
 			      const struct timespec *restrict timeout)
 {
+	struct weft__fiber *self = weft__self();
 	uint64_t deadline = WEFT__NEVER;
 	siginfo_t mine;
 	int sig;
 
-	if (!weft__is_fiber(weft__self()))
+	if (!weft__is_fiber(self))
 		return weft__real(sigtimedwait)(set, info, timeout);
 	if (timeout) {
 		if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1000000000)
 			return fail(-EINVAL);
 		deadline = weft__now() + (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
 	}
-	sig = weft__signal_wait(bits(set), &mine, deadline);
+	sig = (int)WEFT__POINT(self, weft__signal_wait(bits(set), &mine, deadline));
 	if (sig < 0)
 		return fail(sig);
 	if (info)
@@ -165,6 +166,7 @@ static int wait_for_handler(const uint64_t *mask)
 	uint32_t ran = weft__handlers_run(self);
 	uint64_t old;
 
+	weft__point_begin(self);
 	if (mask)
 		weft__signal_mask(SIG_SETMASK, mask, &old);
 	while (weft__handlers_run(self) == ran) {
@@ -180,6 +182,7 @@ static int wait_for_handler(const uint64_t *mask)
 	}
 	if (mask)
 		weft__signal_mask(SIG_SETMASK, &old, NULL);
+	weft__point_end(self, true);
 	return fail(-EINTR);
 }
 

@@ -103,7 +103,7 @@ WEFT__EXPORT int nanosleep(const struct timespec *rel, struct timespec *rem)
 {
 	struct weft__fiber *self = weft__io_self();
 
-	return self ? (int)weft__io_ret(sleep_for(self, rel, rem)) :
+	return self ? (int)weft__io_ret(WEFT__POINT(self, sleep_for(self, rel, rem))) :
 		      weft__real(nanosleep)(rel, rem);
 }
 WEFT__ALIAS(__nanosleep, nanosleep);
@@ -118,24 +118,26 @@ WEFT__EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timesp
 	int r;
 
 	if (self && runs)
-		return -(flags & TIMER_ABSTIME ? sleep_until(self, clock, ts) :
-						 sleep_for(self, ts, rem));
+		return (int)-WEFT__POINT(self, flags & TIMER_ABSTIME ? sleep_until(self, clock, ts) :
+									sleep_for(self, ts, rem));
 	if (!self)
 		return weft__real(clock_nanosleep)(clock, flags, ts, rem);
 	/* the CPU time of the process, alarms, and what is no clock */
+	weft__point_begin(self);
 	if (flags & TIMER_ABSTIME || clock == CLOCK_THREAD_CPUTIME_ID) {
 		r = clock == CLOCK_THREAD_CPUTIME_ID ?
 			-EINVAL :
 			(int)WEFT__MARKED_LONG(
-			    self, weft__sys(SYS_clock_nanosleep, clock, flags, ts, rem));
+			    self, weft__sys_point(SYS_clock_nanosleep, clock, flags, ts, rem));
 	} else {
 		struct timespec left = *ts;
 
 		r = (int)WEFT__MARKED_LONG(
-		    self, weft__sys(SYS_clock_nanosleep, clock, flags, &left, &left));
+		    self, weft__sys_point(SYS_clock_nanosleep, clock, flags, &left, &left));
 		if (r == -EINTR && rem)
 			*rem = left;
 	}
+	weft__point_end(self, r == -EINTR);
 	return -r;
 }
 

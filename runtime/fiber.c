@@ -97,6 +97,8 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	f->loading = 0;
 	atomic_store_explicit(&f->sig_pending, 0, memory_order_relaxed);
 	atomic_store_explicit(&f->sig_bits, 0, memory_order_relaxed);
+	atomic_store_explicit(&f->cancel, 0, memory_order_relaxed);
+	f->cancel_mode = f->point = 0;
 	f->fn = s->fn;
 	f->arg = s->arg;
 	f->result = NULL;
@@ -210,6 +212,7 @@ _Noreturn void weft__exit(void *result)
 {
 	struct weft__fiber *self = weft__self(), *joiner;
 
+	self->cancel_mode |= WEFT__CANCEL_ENDING;
 	weft__tls_dtors();
 	if (self->on_exit)
 		self->on_exit(self);
@@ -319,6 +322,10 @@ int weft__join(struct weft__fiber *f, void **result, uint64_t deadline)
 		}
 		if (join == JOIN_DONE)
 			break;
+		if (weft__cancel_due(self)) {
+			err = -EINTR;
+			break;
+		}
 		weft__preempt_enable(self);	/* a signal: its handler runs here */
 		weft__preempt_disable(self);
 	}

@@ -68,7 +68,16 @@ enum {
 enum weft__reason {
 	WEFT__WOKEN = 1,
 	WEFT__TIMEDOUT,
-	WEFT__INTERRUPTED,	/* a program signal handler ran, or will run before the wait returns */
+	WEFT__INTERRUPTED,	/* a program signal handler ran, or will run before the wait returns; or weft__cancel_due */
+};
+
+/* Bits of cancel_mode. */
+enum weft__cancel_mode {
+	WEFT__CANCEL_ASYNC = 1,		/* PTHREAD_CANCEL_ASYNCHRONOUS */
+	WEFT__CANCEL_DISABLED = 2,	/* PTHREAD_CANCEL_DISABLE */
+	WEFT__CANCEL_HELD = 4,		/* for a moment: what is on the stack must not be left by unwinding */
+	WEFT__CANCEL_ENDING = 8,	/* it ends already, for whatever reason */
+	WEFT__CANCEL_OFF = WEFT__CANCEL_DISABLED | WEFT__CANCEL_HELD | WEFT__CANCEL_ENDING,
 };
 
 struct weft__fiber {
@@ -86,7 +95,12 @@ struct weft__fiber {
 					 * preemption signal: it must not be preempted by signal, there is no room for the frame */
 	_Atomic uint64_t sigwait;	/* signals that it waits for (sigwait) */
 	_Atomic uint64_t sig_bits;	/* pending without siginfo: the table was full */
-	_Atomic uint32_t sig_pending;	/* upcall/signals.c has something for it */
+	_Atomic uint32_t sig_pending;	/* upcall/signals.c has something for it, or a cancellation */
+
+	/* cancellation (upcall/cancel.h); zero but under the shim */
+	_Atomic uint32_t cancel;	/* 1: asked for; stays so. Anybody writes, the fiber reads */
+	uint8_t cancel_mode;		/* enum weft__cancel_mode; the fiber only */
+	uint8_t point;			/* 1: in a cancellation point that a request is to end; the fiber only */
 
 	enum weft__kind kind;
 	uint32_t flags;			/* enum weft__flag; constant while the fiber lives, but for ENDING; the fiber only */
@@ -176,6 +190,14 @@ uint32_t weft__handlers_run(const struct weft__fiber *self);
 /* The same, counting only handlers that were installed without SA_RESTART. */
 uint32_t weft__handlers_norestart(const struct weft__fiber *self);
 
+/* The wait that the fiber is in, or about to begin, is a cancellation point and the fiber is to be cancelled. Then the wait is over:
+ * INTERRUPTED, -EINTR. It counts as a handler without SA_RESTART. The fiber only. */
+static inline bool weft__cancel_due(const struct weft__fiber *self)
+{
+	/* relaxed: nothing comes with it; [CANCEL-1] says why it is seen in time */
+	return weft__unlikely(atomic_load_explicit(&self->cancel, memory_order_relaxed)) && self->point;
+}
+
 /* --- life (fiber.c) --- */
 
 struct weft__spawn {
@@ -199,7 +221,7 @@ struct weft__spawn {
 int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s);
 
 /* Wait for the end. deadline: CLOCK_MONOTONIC ns, WEFT__NEVER, or 0 to try only.
- * 0, -EDEADLK, -EINVAL, -EBUSY (tried), -ETIMEDOUT. On 0 the fiber is freed. */
+ * 0, -EDEADLK, -EINVAL, -EBUSY (tried), -ETIMEDOUT, -EINTR (weft__cancel_due). On 0 the fiber is freed. */
 int weft__join(struct weft__fiber *f, void **result, uint64_t deadline);
 int weft__detach(struct weft__fiber *f);
 
@@ -214,6 +236,9 @@ bool weft__is_detached(const struct weft__fiber *f);
 void *weft__handle(const struct weft__fiber *f);
 /* Usable stack of a fiber: lowest address and size (without the guard). */
 void weft__stack_bounds(const struct weft__fiber *f, void **lo, size_t *size, size_t *guard);
+
+/* The caller's list of cleanup handlers that libc itself has pushed (system); NULL: it is not known where that is. */
+void **weft__tls_libc_cleanup(void);
 
 /* Move the caller behind the other runnable fibers of its VP. No effect in a foreign thread (kernel's sched_yield). */
 void weft__yield(void);

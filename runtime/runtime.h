@@ -282,6 +282,10 @@ void *weft__tls_make_worker(void *mem, struct weft__fiber *sched);
 void weft__tls_worker_start(void);	/* on the worker */
 void weft__tls_dtors(void);		/* on a fiber, after user code: thread_local destructors */
 void weft__tls_exit(void);		/* then: reset what libc keeps for the thread */
+/* The calling fiber is inside of a cancellation point of libc's own, which is not in a region of libc's that forbids it; it has been
+ * unwound out of one. */
+bool weft__tls_libc_point(void);
+void weft__tls_libc_point_left(void);
 void weft__tls_unregister_rseq(void);
 void weft__tls_forked(void *worker_tls);	/* child: the worker's own block is not to be written by the kernel any more */
 void weft__tls_mark(void *tcb, struct weft__fiber *f);	/* the handle names f */

@@ -58,6 +58,10 @@ union dtv {
 		void *to_free;
 	} pointer;
 };
+/* Bits of libc's own cancelhandling. It makes a thread cancellable at once while it waits inside one of its cancellation points. */
+#define LIBC_DISABLED 1
+#define LIBC_ASYNC 2
+
 #define DTV_UNALLOCATED ((void *)-1l)
 
 /* A piece of static TLS, counted from the thread pointer downwards. */
@@ -69,7 +73,7 @@ static struct {
 	bool full;
 	size_t size, align, tcb_size, tid_offset;
 	ptrdiff_t robust_offset, rseq_offset;
-	ptrdiff_t self_offset, errno_offset, resp_offset;
+	ptrdiff_t self_offset, errno_offset, resp_offset, cancel_offset, cleanup_offset;
 	void *(*allocate)(void *);
 	void *(*initialise)(void *, bool);
 	void (*get_static)(size_t *, size_t *);
@@ -337,8 +341,31 @@ int weft__tls_reset(void *tcb_, struct weft__fiber *f)
 	}
 	*(int *)(tcb + tls.errno_offset) = 0;
 	*(int *)(tcb + tls.tid_offset) = (int)f->tid;
+	if (tls.cancel_offset)
+		*(int *)(tcb + tls.cancel_offset) = 0;	/* it may have been unwound out of a call of libc's */
 	f->ctx.tls = tcb;
 	return 0;
+}
+
+void **weft__tls_libc_cleanup(void)
+{
+	return tls.full && tls.cleanup_offset ? (void **)((char *)weft__arch_tls() + tls.cleanup_offset) : NULL;
+}
+
+static int *cancel_word(void)
+{
+	return (int *)((char *)weft__arch_tls() + tls.cancel_offset);
+}
+
+bool weft__tls_libc_point(void)
+{
+	return tls.full && tls.cancel_offset && (*cancel_word() & (LIBC_DISABLED | LIBC_ASYNC)) == LIBC_ASYNC;
+}
+
+void weft__tls_libc_point_left(void)
+{
+	if (tls.full && tls.cancel_offset)
+		*cancel_word() &= ~LIBC_ASYNC;
 }
 
 void weft__tls_start(void)
@@ -506,6 +533,47 @@ static bool self_test(void)
 	return works;
 }
 
+/* Where in the TCB libc keeps whether it may be cancelled: proved by changing it. 0: not as we know it. */
+static ptrdiff_t find_cancel_word(void)
+{
+	const uint32_t *field = dlsym(RTLD_DEFAULT, "_thread_db_pthread_cancelhandling");
+	int (*set_type)(int, int *) = dlsym(RTLD_NEXT, "pthread_setcanceltype");
+	const int *word;
+	int type, before, during;
+
+	if (!field || !set_type || field[0] != 32 || field[2] + sizeof *word > tls.tcb_size)
+		return 0;
+	word = (const int *)((char *)weft__arch_tls() + field[2]);
+	before = *(const volatile int *)word;
+	if (before & ~LIBC_DISABLED || set_type(PTHREAD_CANCEL_ASYNCHRONOUS, &type) != 0)
+		return 0;
+	during = *(const volatile int *)word;
+	set_type(type, NULL);
+	return during == (before | LIBC_ASYNC) ? (ptrdiff_t)field[2] : 0;
+}
+
+/* Where in the TCB libc keeps the list of its own cleanup handlers: where the newest one's address turns up. 0: nowhere. */
+static ptrdiff_t find_cleanup_word(void)
+{
+	void (*push)(void *, void (*)(void *), void *) = dlsym(RTLD_NEXT, "_pthread_cleanup_push");
+	void (*pop)(void *, int) = dlsym(RTLD_NEXT, "_pthread_cleanup_pop");
+	void *const volatile *word = weft__arch_tls();
+	void *buffer[4];
+	ptrdiff_t found = 0;
+	unsigned n = 0;
+
+	if (!push || !pop)
+		return 0;
+	push(buffer, NULL, NULL);
+	for (size_t i = 0; i < tls.tcb_size / sizeof *word; i++)
+		if (word[i] == buffer) {
+			found = (ptrdiff_t)(i * sizeof *word);
+			n++;
+		}
+	pop(buffer, 0);
+	return n == 1 ? found : 0;
+}
+
 static bool resolve(void)
 {
 	const uint32_t *size = dlsym(RTLD_DEFAULT, "_thread_db_sizeof_pthread");
@@ -538,6 +606,8 @@ static bool resolve(void)
 	tls.errno_offset = (char *)__errno_location() - tp;
 	tls.self_offset = (char *)&weft__tls_self - tp;
 	tls.resp_offset = resp ? resp - tp : 0;
+	tls.cancel_offset = find_cancel_word();
+	tls.cleanup_offset = find_cleanup_word();
 	tls.rseq_offset = rseq && *rseq > 0 && *rseq < (ptrdiff_t)tls.tcb_size ? *rseq : 0;
 	if (syscall(SYS_get_robust_list, 0, &robust, &len) == 0 && robust &&
 	    (char *)robust > tp && (char *)robust + len <= tp + tls.tcb_size)

@@ -93,6 +93,9 @@ int weft__wait_park(struct weft__fiber *self, uint64_t ticket, uint64_t deadline
 		self->preempt_pending = 1;
 		weft__wait_wake(self, ticket, WEFT__INTERRUPTED);
 	}
+	/* [CANCEL-1] compiler barrier: armed, by the fence above, before this look; pairs with weft__cancel_request */
+	if (weft__cancel_due(self) && self->nopreempt == 1)
+		weft__wait_wake(self, ticket, WEFT__INTERRUPTED);
 	if (weft__likely(weft__is_fiber(self))) {
 		self->node.slices = 0;
 		self->ran_us = 0;
@@ -103,6 +106,10 @@ int weft__wait_park(struct weft__fiber *self, uint64_t ticket, uint64_t deadline
 	/* [PARK-2] acquire; pairs with release in weft__wait_wake: what the waker wrote before */
 	s = atomic_load_explicit(&self->wait, memory_order_acquire);
 	atomic_store_explicit(&self->wait, ticket, memory_order_relaxed);
+	if (weft__unlikely((s & 0xf) == WEFT__INTERRUPTED) && weft__cancel_due(self)) {
+		self->handlers++;
+		self->handlers_norestart++;
+	}
 	return (int)(s & 0xf);
 }
 

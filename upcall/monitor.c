@@ -31,6 +31,7 @@
 #include "runtime/hooks.h"
 #include "runtime/sync.h"
 #include "sched/topology.h"
+#include "upcall/cancel.h"
 #include "upcall/fault.h"
 #include "upcall/ids.h"
 #include "upcall/netpoll.h"
@@ -444,6 +445,7 @@ static void one_round(void)
 		min_of(&next, now + weft__rt.cfg.quantum_ns / 2);
 	attended = somebody_polls();
 	min_of(&next, weft__uring_moderate(!attended, now));
+	min_of(&next, weft__cancel_again(now));
 	arm_netpoll(!attended && weft__hook_poll_busy());
 	if (!attended) {
 		if (first != WEFT__NEVER)
@@ -666,6 +668,7 @@ void weft__hook_forked(void)
 	weft__uring_forked();
 	weft__signals_forked();
 	weft__fault_forked();
+	weft__cancel_forked();
 	weft__records_forked(atomic_load_explicit(&weft__rt.workers, memory_order_relaxed));
 	weft__fd_release(mon.epfd);
 	weft__fd_release(mon.evfd);

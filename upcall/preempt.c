@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "upcall/cancel.h"
 #include "upcall/fault.h"
 #include "upcall/ids.h"
 #include "upcall/upcall.h"
@@ -35,7 +36,7 @@
 static struct { uintptr_t lo, hi; } text[4];	/* of libc and ld.so */
 static unsigned ntext;
 
-static bool in_libc(uintptr_t pc)
+bool weft__in_libc(uintptr_t pc)
 {
 	for (unsigned i = 0; i < ntext; i++)
 		if (pc >= text[i].lo && pc < text[i].hi)
@@ -98,35 +99,20 @@ void weft__preempt_pending(struct weft__fiber *self)
 		weft__signals_deferred(self);
 	}
 	errno = saved;
+	if (weft__unlikely(atomic_load_explicit(&self->cancel, memory_order_relaxed)))
+		weft__cancel_async(self);
 }
 
-static void handler(int sig, siginfo_t *si, void *uc)
+static void preempt(struct weft__fiber *self, struct weft__worker *w, void *uc)
 {
-	struct weft__fiber *self = weft__tls_self;
-	struct weft__worker *w = self ? self->worker : NULL;
-	int saved = errno;
 	uint64_t mask;
 	struct weft__vp *vp;
 
-	(void)sig;
-	(void)si;
-	if (!w)
-		return;
-	weft__frame_keeps_altstack(uc);
-	weft__ids_catch_up(w);
-	/* relaxed: the monitor only counts on seeing it some time */
-	atomic_store_explicit(&w->kicked, 0, memory_order_relaxed);
-	if (self->kind == WEFT__SCHED || (self->flags & WEFT__F_NO_SIGNAL))
-		return;
-	if (self->nopreempt) {
-		self->preempt_pending = 1;
-		return;
-	}
 	self->nopreempt++;
 	atomic_signal_fence(memory_order_seq_cst);
 	vp = weft__vp_of(self);
 	if (vp && w->defer_count < DEFER_MAX &&
-	    (self->locks_held || in_libc(weft__arch_frame_pc(uc)))) {
+	    (self->locks_held || weft__in_libc(weft__arch_frame_pc(uc)))) {
 		w->defer_count++;
 		vp->n.deferred++;
 	} else {
@@ -143,6 +129,31 @@ static void handler(int sig, siginfo_t *si, void *uc)
 	self->nopreempt--;
 	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
 		weft__signals_deferred(self);
+}
+
+static void handler(int sig, siginfo_t *si, void *uc)
+{
+	struct weft__fiber *self = weft__tls_self;
+	struct weft__worker *w = self ? self->worker : NULL;
+	int saved = errno;
+
+	(void)sig;
+	(void)si;
+	if (!w)
+		return;
+	weft__frame_keeps_altstack(uc);
+	weft__ids_catch_up(w);
+	/* relaxed: the monitor only counts on seeing it some time */
+	atomic_store_explicit(&w->kicked, 0, memory_order_relaxed);
+	if (self->kind == WEFT__SCHED)
+		return;
+	if (self->nopreempt) {
+		self->preempt_pending = 1;
+		return;
+	}
+	if (!(self->flags & WEFT__F_NO_SIGNAL))
+		preempt(self, w, uc);
+	weft__cancel_returning(self, uc);
 	errno = saved;
 }
 

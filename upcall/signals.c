@@ -14,6 +14,7 @@
 #include "runtime/hooks.h"
 #include "runtime/wait.h"
 #include "upcall/altstack.h"
+#include "upcall/cancel.h"
 #include "upcall/fault.h"
 #include "upcall/netpoll.h"
 #include "upcall/sigtable.h"
@@ -254,16 +255,19 @@ static void run_handler(struct weft__fiber *self, uintptr_t handler, siginfo_t *
 {
 	int sig = info->si_signo;
 	struct call c = { (void (*)(int, siginfo_t *, void *))handler, info, uc };
+	uint8_t point;
 
 	if (!handler)
 		return;
 	self->handlers++;
 	if (flag(&norestart_set, sig))
 		self->handlers_norestart++;
+	point = weft__cancel_handler_enter(self);
 	if (flag(&onstack_set, sig))
 		weft__altstack_call(self, call, &c);
 	else
 		call(&c);
+	weft__cancel_handler_leave(self, point);
 }
 
 /* With what the handler of sig runs, on top of `mask`. */
@@ -324,11 +328,10 @@ static void deliver(struct weft__fiber *self, siginfo_t *info)
 	weft__preempt_enable(self);
 }
 
-static void entry(int sig, siginfo_t *info, void *context)
+static void came(struct weft__fiber *self, int sig, siginfo_t *info, ucontext_t *uc)
 {
-	struct weft__fiber *self = weft__self(), *target = NULL;
+	struct weft__fiber *target = NULL;
 	uint64_t mask, interrupted, after;
-	ucontext_t *uc = context;
 	int saved = errno;
 
 	if (self->worker)
@@ -381,6 +384,14 @@ static void entry(int sig, siginfo_t *info, void *context)
 	/* the frame's mask comes back: the program may have changed it there */
 	memcpy(&after, &uc->uc_sigmask, sizeof after);
 	self->sigmask = after == interrupted ? mask : after;
+}
+
+static void entry(int sig, siginfo_t *info, void *context)
+{
+	struct weft__fiber *self = weft__self();
+
+	came(self, sig, info, context);
+	weft__cancel_returning(self, context);
 }
 
 bool weft__signal_handled(int sig, bool *onstack)
@@ -632,6 +643,8 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 			result = -EAGAIN;
 		else if (why == WEFT__INTERRUPTED && weft__sigtable_take((uintptr_t)self, ~self->sigmask, info)) {
 			weft__sigtable_put((uintptr_t)self, info);
+			result = -EINTR;
+		} else if (weft__cancel_due(self)) {
 			result = -EINTR;
 		}
 	}

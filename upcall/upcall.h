@@ -15,6 +15,8 @@ int weft__preempt_start(void);			/* install the handler */
 /* Ask the worker's fiber to make way. `force`: do not put it off any more. Monitor only. */
 void weft__kick(struct weft__worker *w, uint64_t now);
 
+bool weft__in_libc(uintptr_t pc);		/* or in ld.so */
+
 /* --- records.c: perf switch records --- */
 bool weft__records_work(void);			/* may we? opens and closes one */
 int weft__records_open(struct weft__worker *w, int epfd);	/* on the worker */

@@ -20,6 +20,10 @@
  *                                         on our stack (vfork(2)), and gives both sides what after(pid or -errno) returns. The
  *                                         return address must survive what the child does to the stack.
  *   weft__arch_syscall(nr, six longs)     the bare system call; -errno on failure
+ *   weft__arch_syscall_point(flag, nr, args[6])   the same, a cancellation point: -EINTR without the call if *flag is set
+ *   weft__arch_frame_at_point(ucontext)   the frame stands in it, before the call or where it would be restarted
+ *   weft__arch_frame_end_point(ucontext)  the same; then let it return -EINTR
+ *   weft__arch_frame_waits(ucontext)      the frame stands at, or after, a system call that has had no effect
  */
 #ifndef WEFT_RUNTIME_ARCH_H
 #define WEFT_RUNTIME_ARCH_H

@@ -5,6 +5,7 @@
 #include "runtime/arch/arch.h"
 
 #include <asm/prctl.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -73,4 +74,71 @@ void weft__arch_call_on(void *top, void (*fn)(void *), void *arg)
 		: "rax", "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "memory", "cc",
 		  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
 		  "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+}
+
+/* long weft__arch_syscall_point(const _Atomic uint32_t *flag (rdi), long nr (rsi), const long args[6] (rdx))
+ * A leaf: nothing is pushed, so the handler may send it from anywhere between begin and end to cancel. When the kernel restarts a system
+ * call it sets the pc back to the instruction, which is in that range too; at `end` the call has been made. */
+__asm__(
+	".pushsection .text\n"
+	".globl weft__arch_syscall_point\n"
+	".hidden weft__arch_syscall_point\n"
+	".type weft__arch_syscall_point, @function\n"
+	"weft__arch_syscall_point:\n"
+	"	.cfi_startproc\n"
+	"	endbr64\n"
+	"	movq %rdi, %r11\n"
+	"	movq %rdx, %rcx\n"
+	"	movq %rsi, %rax\n"
+	"	movq 0(%rcx), %rdi\n"
+	"	movq 8(%rcx), %rsi\n"
+	"	movq 16(%rcx), %rdx\n"
+	"	movq 24(%rcx), %r10\n"
+	"	movq 32(%rcx), %r8\n"
+	"	movq 40(%rcx), %r9\n"
+	"weft__arch_point_begin:\n"
+	"	cmpl $0, (%r11)\n"
+	"	jne weft__arch_point_cancel\n"
+	"	syscall\n"
+	"weft__arch_point_end:\n"
+	"	ret\n"
+	"weft__arch_point_cancel:\n"
+	"	movq $-4, %rax\n"
+	"	ret\n"
+	"	.cfi_endproc\n"
+	".size weft__arch_syscall_point, . - weft__arch_syscall_point\n"
+	".popsection\n"
+);
+_Static_assert(EINTR == 4, "used by the assembly above");
+
+extern const char weft__arch_point_begin[] __attribute__((visibility("hidden")));
+extern const char weft__arch_point_end[] __attribute__((visibility("hidden")));
+extern const char weft__arch_point_cancel[] __attribute__((visibility("hidden")));
+
+bool weft__arch_frame_at_point(const void *uc)
+{
+	uintptr_t pc = weft__arch_frame_pc(uc);
+
+	return pc >= (uintptr_t)weft__arch_point_begin && pc < (uintptr_t)weft__arch_point_end;
+}
+
+bool weft__arch_frame_end_point(void *uc)
+{
+	if (!weft__arch_frame_at_point(uc))
+		return false;
+	((ucontext_t *)uc)->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)weft__arch_point_cancel;
+	return true;
+}
+
+static bool is_syscall(const uint8_t *pc)
+{
+	return pc[0] == 0x0f && pc[1] == 0x05;
+}
+
+bool weft__arch_frame_waits(const void *uc)
+{
+	const greg_t *reg = ((const ucontext_t *)uc)->uc_mcontext.gregs;
+	const uint8_t *pc = (const uint8_t *)(uintptr_t)reg[REG_RIP];
+
+	return is_syscall(pc) || (reg[REG_RAX] == -EINTR && is_syscall(pc - 2));
 }

@@ -14,6 +14,7 @@
 #define WEFT_ARCH_X86_64_H
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -127,6 +128,12 @@ static inline uintptr_t weft__arch_frame_pc(const void *uc)
 {
 	return (uintptr_t)((const ucontext_t *)uc)->uc_mcontext.gregs[REG_RIP];
 }
+
+/* arch.c. Between the look at the flag and the system call a signal handler may set the flag, or find it set: it tells by the frame's pc. */
+long weft__arch_syscall_point(const _Atomic uint32_t *flag, long nr, const long args[6]);
+bool weft__arch_frame_at_point(const void *uc);
+bool weft__arch_frame_end_point(void *uc);
+bool weft__arch_frame_waits(const void *uc);
 
 static inline uintptr_t weft__arch_frame_sp(const void *uc)
 {

@@ -1,0 +1,700 @@
+/* SPDX-License-Identifier: MIT
+ * Cancellation: state and type, whom it may hit and when, the order of what runs then, the mutex of a condition wait, and
+ * threads that wait inside of libc. Built with and without -fexceptions, which makes two kinds of pthread_cleanup_push.
+ */
+#include "synctest.h"
+
+#include <aio.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+static int in;
+static sem_t sem, never;
+
+static void enter(void)
+{
+	__atomic_store_n(&in, 1, __ATOMIC_RELEASE);
+}
+
+static void cancelled(pthread_t t)
+{
+	CHECK_IS(pthread_cancel(t), 0);
+	CHECK(finish(t) == PTHREAD_CANCELED);
+	in = 0;
+}
+
+/* --- the functions --- */
+
+static void *interface(void *arg)
+{
+	int old;
+
+	(void)arg;
+	CHECK_IS(pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old), 0);
+	CHECK_IS(old, PTHREAD_CANCEL_ENABLE);
+	CHECK_IS(pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old), 0);
+	CHECK_IS(old, PTHREAD_CANCEL_DISABLE);
+	CHECK_IS(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &old), 0);
+	CHECK_IS(old, PTHREAD_CANCEL_DEFERRED);
+	CHECK_IS(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &old), 0);
+	CHECK_IS(old, PTHREAD_CANCEL_ASYNCHRONOUS);
+	CHECK_IS(pthread_setcancelstate(7, NULL), EINVAL);
+	CHECK_IS(pthread_setcanceltype(-1, &old), EINVAL);
+	CHECK_IS(pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, NULL), 0);
+	CHECK_IS(pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL), 0);
+	pthread_testcancel();
+	return (void *)1;
+}
+
+/* --- asynchronous --- */
+
+static volatile unsigned long spins;
+
+static void *spin(void *arg)
+{
+	(void)arg;
+	CHECK_IS(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL), 0);
+	enter();
+	for (;;)
+		spins++;
+	return NULL;
+}
+
+/* The request comes while it is disabled, and takes effect at the moment it is enabled. */
+static void *spin_disabled(void *arg)
+{
+	(void)arg;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	enter();
+	while (__atomic_load_n(&in, __ATOMIC_ACQUIRE) != 2)
+		spins++;
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+	CHECK(!"not reached");
+	return NULL;
+}
+
+static void *spin_deferred(void *arg)
+{
+	(void)arg;
+	enter();
+	while (__atomic_load_n(&in, __ATOMIC_ACQUIRE) != 2)
+		spins++;
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	CHECK(!"not reached");
+	return NULL;
+}
+
+static void *async_sleep(void *arg)
+{
+	(void)arg;
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	enter();
+	for (;;)
+		sleep(100);
+	return NULL;
+}
+
+static void asynchronous(void)
+{
+	pthread_t t[20];
+
+	for (int i = 0; i < 20; i++) {
+		t[0] = start(spin, NULL);
+		if (i & 1)
+			until(&in, 1);
+		if (i & 2)
+			sleep_ms(2);
+		cancelled(t[0]);
+	}
+	/* more of them than processors: most do not run when they are cancelled */
+	for (int i = 0; i < 20; i++)
+		t[i] = start(spin, NULL);
+	sleep_ms(20);
+	for (int i = 0; i < 20; i++)
+		CHECK_IS(pthread_cancel(t[i]), 0);
+	for (int i = 0; i < 20; i++)
+		CHECK(finish(t[i]) == PTHREAD_CANCELED);
+	in = 0;
+	for (int i = 0; i < 5; i++) {
+		t[0] = start(i & 1 ? spin_disabled : spin_deferred, NULL);
+		until(&in, 1);
+		CHECK_IS(pthread_cancel(t[0]), 0);
+		sleep_ms(2);
+		CHECK_IS(pthread_tryjoin_np(t[0], NULL), EBUSY);
+		__atomic_store_n(&in, 2, __ATOMIC_RELEASE);
+		CHECK(finish(t[0]) == PTHREAD_CANCELED);
+		in = 0;
+		t[0] = start(async_sleep, NULL);
+		until(&in, 1);
+		sleep_ms(i);
+		cancelled(t[0]);
+	}
+}
+
+/* --- whom --- */
+
+static void *wait_sem(void *s)
+{
+	enter();
+	CHECK_IS(sem_wait(s), 0);
+	return (void *)2;
+}
+
+static void *self_deferred(void *arg)
+{
+	(void)arg;
+	CHECK_IS(pthread_cancel(pthread_self()), 0);
+	spins++;			/* goes on to the next point */
+	enter();
+	pthread_testcancel();
+	CHECK(!"not reached");
+	return NULL;
+}
+
+static void *self_async(void *arg)
+{
+	(void)arg;
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	pthread_cancel(pthread_self());
+	CHECK(!"not reached");
+	return NULL;
+}
+
+static void *returns(void *arg)
+{
+	enter();
+	return arg;
+}
+
+static void *cancel_it(void *t)
+{
+	CHECK_IS(pthread_cancel(*(pthread_t *)t), 0);
+	return NULL;
+}
+
+static void whom(void)
+{
+	pthread_t t, many[200];
+
+	/* one that has not run yet */
+	for (int i = 0; i < 50; i++) {
+		t = start(wait_sem, &never);
+		cancelled(t);
+	}
+	for (int i = 0; i < 200; i++)
+		many[i] = start(wait_sem, &never);
+	for (int i = 0; i < 200; i++)
+		CHECK_IS(pthread_cancel(many[i]), 0);
+	for (int i = 0; i < 200; i++)
+		CHECK(finish(many[i]) == PTHREAD_CANCELED);
+	in = 0;
+	/* one that has ended */
+	t = start(returns, (void *)5);
+	until(&in, 1);
+	sleep_ms(10);
+	CHECK_IS(pthread_cancel(t), 0);
+	CHECK_IS(pthread_cancel(t), 0);
+	CHECK(finish(t) == (void *)5);
+	in = 0;
+	/* itself */
+	CHECK(finish(start(self_deferred, NULL)) == PTHREAD_CANCELED);
+	CHECK_IS(in, 1);
+	CHECK(finish(start(self_async, NULL)) == PTHREAD_CANCELED);
+	in = 0;
+	/* from another thread */
+	t = start(wait_sem, &never);
+	finish(start(cancel_it, &t));
+	CHECK(finish(t) == PTHREAD_CANCELED);
+	in = 0;
+}
+
+/* The main thread: the process goes on without it. */
+static void *outlive(void *main_thread)
+{
+	sleep_ms(20);
+	CHECK_IS(pthread_cancel((pthread_t)main_thread), 0);
+	CHECK(finish((pthread_t)main_thread) == PTHREAD_CANCELED);
+	_exit(7);
+}
+
+static void handler_of_main(void *arg)
+{
+	(void)arg;
+	enter();
+}
+
+static void main_thread(bool first)
+{
+	pid_t child = fork();
+	int status;
+
+	CHECK(child >= 0);
+	if (!child) {
+		alarm(20);
+		if (first) {
+			/* no other thread has ever been */
+			pthread_cleanup_push(handler_of_main, NULL);
+			pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+			CHECK_IS(pthread_cancel(pthread_self()), 0);
+			usleep(1000);
+			pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+			usleep(1000);
+			_exit(8);
+			pthread_cleanup_pop(0);
+		}
+		start(outlive, (void *)pthread_self());
+		for (;;)
+			pause();
+	}
+	CHECK_IS(waitpid(child, &status, 0), child);
+	CHECK(WIFEXITED(status));
+	CHECK_IS(WEXITSTATUS(status), first ? 0 : 7);
+}
+
+/* --- order --- */
+
+static __thread char trail[64];
+static pthread_key_t key;
+static char *trail_of;
+
+static void note(void *what)
+{
+	int state;
+
+	strcat(trail, what);
+	/* the request is spent: points in handlers wait as ever, also if the handler allows cancellation */
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+	usleep(100);
+	pthread_testcancel();
+}
+
+static void key_gone(void *what)
+{
+	note(what);
+	strcpy(trail_of, trail);
+}
+
+static __attribute__((noinline)) void deep(int depth)
+{
+	volatile char room[300];
+
+	room[0] = (char)depth;
+	if (room[0]) {
+		pthread_cleanup_push(note, depth == 2 ? "c" : "d");
+		deep(room[0] - 1);
+		pthread_cleanup_pop(1);
+	} else {
+		sem_wait(&never);
+	}
+}
+
+static void *ordered(void *to)
+{
+	trail_of = to;
+	CHECK_IS(pthread_setspecific(key, "k"), 0);
+	pthread_cleanup_push(note, "a");
+	pthread_cleanup_push(note, "x");
+	pthread_cleanup_pop(0);
+	pthread_cleanup_push(note, "b");
+	enter();
+	deep(2);
+	pthread_cleanup_pop(1);
+	pthread_cleanup_pop(1);
+	return NULL;
+}
+
+static __attribute__((noinline)) void hog(void)
+{
+	for (;;)
+		spins++;
+}
+
+/* A call that may throw, as far as the compiler can see: it must make the frame one that can be unwound from there. */
+static void (*volatile hog_here)(void) = hog;
+
+static void *ordered_async(void *to)
+{
+	trail_of = to;
+	CHECK_IS(pthread_setspecific(key, "k"), 0);
+	pthread_cleanup_push(note, "a");
+	pthread_cleanup_push(note, "b");
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	enter();
+	hog_here();
+	pthread_cleanup_pop(1);
+	pthread_cleanup_pop(1);
+	return NULL;
+}
+
+static void order(void)
+{
+	char got[64];
+	pthread_t t;
+
+	CHECK_IS(pthread_key_create(&key, key_gone), 0);
+	for (int i = 0; i < 20; i++) {
+		t = start(ordered, got);
+		if (i & 1)
+			until(&in, 1);
+		if (i & 2)
+			sleep_ms(2);
+		cancelled(t);
+		CHECK(strcmp(got, "dcbak") == 0);
+		t = start(ordered_async, got);
+		until(&in, 1);
+		cancelled(t);
+		CHECK(strcmp(got, "bak") == 0);
+	}
+}
+
+/* --- conditions: the mutex is held when the handlers run --- */
+
+static pthread_mutex_t m;
+static pthread_cond_t c = PTHREAD_COND_INITIALIZER;
+static int waiting, inside;
+
+static void has_mutex(void *arg)
+{
+	(void)arg;
+	CHECK_IS(pthread_mutex_trylock(&m), EBUSY);
+	CHECK_IS(inside, 0);
+	inside = 1;
+	sched_yield();
+	usleep(10);
+	inside = 0;
+	CHECK_IS(pthread_mutex_unlock(&m), 0);	/* checks the owner */
+}
+
+static void *wait_cond(void *arg)
+{
+	struct timespec ts = in_ms(CLOCK_REALTIME, 100000);
+
+	(void)arg;
+	CHECK_IS(pthread_mutex_lock(&m), 0);
+	pthread_cleanup_push(has_mutex, NULL);
+	__atomic_fetch_add(&waiting, 1, __ATOMIC_RELEASE);
+	for (;;) {
+		pthread_cond_wait(&c, &m);
+		CHECK_IS(pthread_cond_timedwait(&c, &m, &ts), 0);
+	}
+	pthread_cleanup_pop(1);
+	return NULL;
+}
+
+static void conditions(void)
+{
+	pthread_mutexattr_t attr;
+	pthread_t t[20];
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
+	pthread_mutex_init(&m, &attr);
+	for (int round = 0; round < 10; round++) {
+		waiting = 0;
+		for (int i = 0; i < 20; i++)
+			t[i] = start(wait_cond, NULL);
+		if (round & 1)
+			until(&waiting, 20);
+		for (int i = 0; i < 20; i++) {
+			if (i % 5 == 0)
+				pthread_cond_broadcast(&c);
+			if (i % 7 == 0) {
+				pthread_mutex_lock(&m);
+				CHECK_IS(pthread_cancel(t[i]), 0);
+				usleep(200);
+				CHECK_IS(inside, 0);
+				pthread_mutex_unlock(&m);
+			}
+			CHECK_IS(pthread_cancel(t[i]), 0);
+		}
+		for (int i = 0; i < 20; i++)
+			CHECK(finish(t[i]) == PTHREAD_CANCELED);
+	}
+	CHECK_IS(pthread_mutex_trylock(&m), 0);
+	CHECK_IS(pthread_mutex_unlock(&m), 0);
+	CHECK_IS(pthread_cond_destroy(&c), 0);
+}
+
+/* --- a handler on top of a point --- */
+
+static int handled;
+
+static void on_usr1(int sig)
+{
+	(void)sig;
+	__atomic_fetch_add(&handled, 1, __ATOMIC_RELEASE);
+	usleep(2000);			/* long enough that the request comes while it runs */
+}
+
+static int idle_pipe[2];
+
+static void *interrupted(void *how)
+{
+	char ch;
+
+	enter();
+	for (;;) {
+		if (how)
+			(void)!read(idle_pipe[0], &ch, 1);
+		else
+			waitpid(-1, NULL, 0);
+	}
+	return NULL;
+}
+
+static void handlers(void)
+{
+	struct sigaction sa = { .sa_handler = on_usr1, .sa_flags = SA_RESTART };
+	pid_t child = fork();
+	pthread_t t;
+
+	if (!child) {
+		alarm(120);
+		for (;;)
+			pause();
+	}
+	CHECK_IS(pipe(idle_pipe), 0);
+	CHECK_IS(sigaction(SIGUSR1, &sa, NULL), 0);
+	for (int i = 0; i < 40; i++) {
+		handled = 0;
+		t = start(interrupted, (void *)(intptr_t)(i & 1));
+		until(&in, 1);
+		usleep((useconds_t)i * 40);
+		CHECK_IS(pthread_kill(t, SIGUSR1), 0);
+		if (i & 2)
+			until(&handled, 1);
+		usleep((useconds_t)i * 80);
+		cancelled(t);
+	}
+	kill(child, SIGKILL);
+	CHECK_IS(waitpid(child, NULL, 0), child);
+}
+
+/* --- out of a handler on an alternate stack, which is above the thread's or below --- */
+
+static char below[1 << 16];
+static stack_t where;
+
+static bool on_alternate(const void *p)
+{
+	return (uintptr_t)p - (uintptr_t)where.ss_sp < where.ss_size;
+}
+
+static void on_usr2(int sig)
+{
+	(void)sig;
+	CHECK(on_alternate(&sig));
+	pthread_cleanup_push(note, "h");
+	pthread_testcancel();
+	CHECK(!"not reached");
+	pthread_cleanup_pop(1);
+}
+
+static void on_own_stack(void *what)
+{
+	CHECK(!on_alternate(&what));
+	key_gone(what);
+}
+
+/* the old function, which libc itself uses */
+extern void _pthread_cleanup_push(struct _pthread_cleanup_buffer *, void (*)(void *), void *);
+extern void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *, int);
+static int (*volatile raise_here)(int) = raise;	/* as hog_here */
+
+static void *signalled(void *to)
+{
+	struct _pthread_cleanup_buffer a;
+
+	trail_of = to;
+	CHECK_IS(sigaltstack(&where, NULL), 0);
+	CHECK_IS(pthread_setspecific(key, "k"), 0);
+	_pthread_cleanup_push(&a, note, "a");	/* found by its address, never by the unwinder */
+	pthread_cleanup_push(note, "b");
+	CHECK_IS(pthread_cancel(pthread_self()), 0);
+	raise_here(SIGUSR2);
+	pthread_cleanup_pop(1);
+	_pthread_cleanup_pop(&a, 1);
+	return NULL;
+}
+
+static void alternate(void)
+{
+	struct sigaction sa = { .sa_handler = on_usr2, .sa_flags = SA_ONSTACK };
+	char above[1 << 16], got[64];	/* main's stack is above all */
+
+	CHECK_IS(sigaction(SIGUSR2, &sa, NULL), 0);
+	CHECK_IS(pthread_key_create(&key, on_own_stack), 0);
+	for (int i = 0; i < 4; i++) {
+		where = (stack_t){ .ss_sp = i & 1 ? above : below, .ss_size = sizeof below };
+		CHECK(finish(start(signalled, got)) == PTHREAD_CANCELED);
+		CHECK(strcmp(got, "hbak") == 0);
+	}
+}
+
+/* --- a pthread_once that is cancelled --- */
+
+static pthread_once_t once;
+static int begun, inits;
+
+static void init(void)
+{
+	if (__atomic_fetch_add(&begun, 1, __ATOMIC_RELEASE) == 0)
+		sem_wait(&never);
+	inits++;
+}
+
+static void *call_once_(void *arg)
+{
+	CHECK_IS(pthread_once(&once, init), 0);
+	return arg;
+}
+
+static void cancelled_once(void)
+{
+	for (int i = 0; i < 10; i++) {
+		pthread_t first, others[3];
+
+		once = (pthread_once_t)PTHREAD_ONCE_INIT;
+		begun = inits = 0;
+		first = start(call_once_, NULL);
+		until(&begun, 1);
+		for (int k = 0; k < 3; k++)
+			others[k] = start(call_once_, (void *)1);
+		usleep((useconds_t)i * 300);
+		CHECK_IS(pthread_cancel(first), 0);
+		CHECK(finish(first) == PTHREAD_CANCELED);
+		for (int k = 0; k < 3; k++)
+			CHECK(finish(others[k]) == (void *)1);
+		CHECK_IS(begun, 2);
+		CHECK_IS(inits, 1);
+	}
+}
+
+/* --- what waits inside of libc --- */
+
+static FILE *stream;
+
+static void *get_line(void *arg)
+{
+	char line[16];
+
+	(void)arg;
+	enter();
+	CHECK(!fgets(line, sizeof line, stream));
+	CHECK(!"not reached");
+	return NULL;
+}
+
+static void *command(void *arg)
+{
+	enter();
+	(void)!system(arg);
+	CHECK(!"not reached");
+	return NULL;
+}
+
+static char aio_byte;
+static struct aiocb cb = { .aio_buf = &aio_byte, .aio_nbytes = 1 };
+
+static void *async_io(void *arg)
+{
+	const struct aiocb *list[] = { &cb };
+
+	(void)arg;
+	enter();
+	aio_suspend(list, 1, NULL);
+	CHECK(!"not reached");
+	return NULL;
+}
+
+static pthread_mutex_t shared_m;
+static pthread_cond_t shared_c;
+
+static void unlock_shared(void *arg)
+{
+	(void)arg;
+	CHECK_IS(pthread_mutex_unlock(&shared_m), 0);
+}
+
+static void *shared_cond(void *arg)
+{
+	(void)arg;
+	CHECK_IS(pthread_mutex_lock(&shared_m), 0);
+	enter();
+	pthread_cleanup_push(unlock_shared, NULL);
+	for (;;)
+		pthread_cond_wait(&shared_c, &shared_m);
+	pthread_cleanup_pop(1);
+	return NULL;
+}
+
+static void in_libc(void)
+{
+	pthread_mutexattr_t ma;
+	pthread_condattr_t ca;
+	int p[2], q[2];
+	pthread_t t;
+
+	CHECK_IS(pipe(p), 0);
+	CHECK_IS(pipe(q), 0);
+	CHECK((stream = fdopen(p[0], "r")));
+	pthread_mutexattr_init(&ma);
+	pthread_mutexattr_setpshared(&ma, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_settype(&ma, PTHREAD_MUTEX_ERRORCHECK);
+	pthread_condattr_init(&ca);
+	pthread_condattr_setpshared(&ca, PTHREAD_PROCESS_SHARED);
+	pthread_cond_init(&shared_c, &ca);
+	for (int i = 0; i < 6; i++) {
+		t = start(get_line, NULL);
+		until(&in, 1);
+		usleep((useconds_t)i * 1000);
+		cancelled(t);
+		CHECK_IS(ftrylockfile(stream), 0);	/* its lock is free again */
+		funlockfile(stream);
+		t = start(command, "exec sleep 100");
+		until(&in, 1);
+		usleep((useconds_t)i * 4000);
+		cancelled(t);
+		CHECK_IS(waitpid(-1, NULL, WNOHANG), -1);	/* the command is gone, too */
+		pthread_mutexattr_setrobust(&ma, i & 1 ? PTHREAD_MUTEX_ROBUST : PTHREAD_MUTEX_STALLED);
+		CHECK_IS(pthread_mutex_init(&shared_m, &ma), 0);
+		t = start(shared_cond, NULL);
+		until(&in, 1);
+		usleep((useconds_t)i * 1000);
+		cancelled(t);
+		CHECK_IS(pthread_mutex_trylock(&shared_m), 0);
+		CHECK_IS(pthread_mutex_unlock(&shared_m), 0);
+	}
+	cb.aio_fildes = q[0];
+	CHECK_IS(aio_read(&cb), 0);
+	for (int i = 0; i < 6; i++) {
+		t = start(async_io, NULL);
+		until(&in, 1);
+		usleep((useconds_t)i * 1000);
+		cancelled(t);
+	}
+	CHECK_IS(write(q[1], "x", 1), 1);
+	CHECK_IS(fclose(stream), 0);
+}
+
+int main(void)
+{
+	alarm(55);
+	CHECK_IS(sem_init(&sem, 0, 0), 0);
+	CHECK_IS(sem_init(&never, 0, 0), 0);
+	main_thread(true);
+	CHECK(finish(start(interface, NULL)) == (void *)1);
+	asynchronous();
+	whom();
+	main_thread(false);
+	order();
+	conditions();
+	handlers();
+	alternate();
+	cancelled_once();
+	in_libc();
+	return 0;
+}
