@@ -112,8 +112,12 @@ WEFT__EXPORT int pthread_create(pthread_t *restrict thread, const pthread_attr_t
 static int join_point(struct weft__fiber *f, void **result, uint64_t deadline)
 {
 	struct weft__fiber *self = weft__self();
+	long r;
 
-	return (int)-WEFT__POINT(self, weft__join(f, result, deadline));
+	do	/* -EINTR here: a handler has forbidden cancellation meanwhile */
+		r = WEFT__POINT(self, weft__join(f, result, deadline));
+	while (r == -EINTR);
+	return (int)-r;
 }
 
 WEFT__EXPORT int pthread_join(pthread_t thread, void **result)

@@ -195,6 +195,37 @@ WEFT__EXPORT int sigsuspend(const sigset_t *set)
 	return wait_for_handler(&b);
 }
 
+/* The X/Open one: with that signal not blocked. libc's would change the worker's mask only. */
+WEFT__EXPORT int __xpg_sigpause(int sig);
+WEFT__EXPORT int __xpg_sigpause(int sig)
+{
+	sigset_t set;
+
+	if (sig < 1 || sig > 64)
+		return fail(-EINVAL);
+	pthread_sigmask(SIG_BLOCK, NULL, &set);
+	sigdelset(&set, sig);
+	return sigsuspend(&set);
+}
+
+/* The BSD one: with the mask of the first 32 signals. Some callers reach either by this name. */
+WEFT__EXPORT int __sigpause(int sig_or_mask, int is_sig);
+WEFT__EXPORT int __sigpause(int sig_or_mask, int is_sig)
+{
+	sigset_t set;
+
+	if (is_sig)
+		return __xpg_sigpause(sig_or_mask);
+	to_set(&set, (uint32_t)sig_or_mask);
+	return sigsuspend(&set);
+}
+
+WEFT__EXPORT int bsd_sigpause(int mask) __asm__("sigpause");
+WEFT__EXPORT int bsd_sigpause(int mask)
+{
+	return __sigpause(mask, 0);
+}
+
 WEFT__EXPORT int pause(void)
 {
 	if (!weft__is_fiber(weft__self()))

@@ -174,8 +174,11 @@ static _Noreturn void main_exit(struct weft__fiber *self)
 	/* relaxed: ordered by the fences above */
 	atomic_store_explicit(&weft__rt.exiting, true, memory_order_relaxed);
 	for (;;) {
-		uint64_t ticket = weft__wait_begin(self);
+		uint64_t ticket;
 
+		/* relaxed: whoever had something for it finds that it ends; still set, it would end every wait at once */
+		atomic_store_explicit(&self->sig_pending, 0, memory_order_relaxed);
+		ticket = weft__wait_begin(self);
 		atomic_store_explicit(&weft__rt.main_ticket, ticket, memory_order_relaxed);
 		/* [EXIT-1] membarrier; pairs with weft__fiber_ended */
 		weft__fence_heavy();

@@ -118,6 +118,8 @@ static void p_clock_until(void)
 static void p_cpu_sleep(void) { clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &long_ago, NULL); }
 static void p_pause(void) { pause(); }
 static void p_sigsuspend(void) { sigset_t s; sigfillset(&s); sigsuspend(&s); }
+extern int __xpg_sigpause(int);		/* what sigpause is called in programs */
+static void p_sigpause(void) { __xpg_sigpause(SIGUSR2); }
 static void p_sigwait(void) { sigset_t s = usr2(); int sig; sigwait(&s, &sig); }
 static void p_sigwaitinfo(void) { sigset_t s = usr2(); sigwaitinfo(&s, NULL); }
 static void p_sigtimedwait(void) { sigset_t s = usr2(); sigtimedwait(&s, NULL, &long_ago); }
@@ -226,7 +228,7 @@ static const struct point points[] = {
 	W(testcancel), W(read), W(readv), W(write), W(writev), W(recv), W(recvfrom), W(recvall), W(recvmsg), W(recvmmsg),
 	W(send), W(sendto), W(sendmsg), W(accept), W(accept4), W(poll), W(poll_none), W(ppoll), W(select), W(select_none),
 	W(pselect), W(epoll_wait), W(epoll_pwait), W(sleep), W(usleep), W(nanosleep), W(clock_nanosleep), W(clock_until),
-	W(cpu_sleep), W(pause), W(sigsuspend), W(sigwait), W(sigwaitinfo), W(sigtimedwait), W(cond_wait),
+	W(cpu_sleep), W(pause), W(sigsuspend), W(sigpause), W(sigwait), W(sigwaitinfo), W(sigtimedwait), W(cond_wait),
 	W(cond_timedwait), W(cond_clockwait), W(join), W(timedjoin), W(sem_wait), W(sem_timedwait), W(sem_clockwait),
 	W(sem_shared), W(sem_shared_timed), W(open), W(openat), W(creat), W(setlkw), W(lockf), W(wait), W(waitpid),
 	W(wait4), W(waitid), W(msgrcv), W(msgsnd), W(mq_receive), W(mq_timedreceive), W(thrd_sleep),
