@@ -341,8 +341,6 @@ int weft__tls_reset(void *tcb_, struct weft__fiber *f)
 	}
 	*(int *)(tcb + tls.errno_offset) = 0;
 	*(int *)(tcb + tls.tid_offset) = (int)f->tid;
-	if (tls.cancel_offset)
-		*(int *)(tcb + tls.cancel_offset) = 0;	/* it may have been unwound out of a call of libc's */
 	f->ctx.tls = tcb;
 	return 0;
 }
@@ -365,7 +363,7 @@ bool weft__tls_libc_point(void)
 void weft__tls_libc_point_left(void)
 {
 	if (tls.full && tls.cancel_offset)
-		*cancel_word() &= ~LIBC_ASYNC;
+		*cancel_word() &= ~(LIBC_DISABLED | LIBC_ASYNC);
 }
 
 void weft__tls_start(void)
