@@ -312,7 +312,10 @@ int weft__join(struct weft__fiber *f, void **result, uint64_t deadline)
 		if (why == WEFT__WOKEN) {
 			/* [JOIN-1] acquire; pairs with release in weft__fiber_ended */
 			join = atomic_load_explicit(&f->join, memory_order_acquire);
-			break;
+			if (join == JOIN_DONE)
+				break;
+			/* a late waker: the end of the fiber that had f's struct before, which we joined, being awake for a signal,
+			 * before it woke us */
 		}
 		join = (uintptr_t)self;
 		/* the end may come at the same moment: then it is a success after all */
