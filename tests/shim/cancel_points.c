@@ -21,12 +21,13 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <threads.h>
 
 static int empty[2];		/* a pipe that nobody writes to */
 static int full[2];		/* a pipe that is full */
 static int sv[2];		/* sockets with nothing to read; sv[0] cannot be written to */
 static int listening, ep, lockfd, msgs, fullmsgs, child;
-static mqd_t mq;
+static mqd_t mq, fullmq;
 static sem_t sem, shared_sem;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, held = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
@@ -154,6 +155,7 @@ static void p_cond_clockwait(void)
 }
 static void p_join(void) { pthread_join(forever, NULL); }
 static void p_timedjoin(void) { struct timespec ts = later(CLOCK_REALTIME); pthread_timedjoin_np(forever, NULL, &ts); }
+static void p_clockjoin(void) { struct timespec ts = later(CLOCK_MONOTONIC); pthread_clockjoin_np(forever, NULL, CLOCK_MONOTONIC, &ts); }
 static void p_sem_wait(void) { sem_wait(&sem); }
 static void p_sem_timedwait(void) { struct timespec ts = later(CLOCK_REALTIME); sem_timedwait(&sem, &ts); }
 static void p_sem_clockwait(void) { struct timespec ts = later(CLOCK_MONOTONIC); sem_clockwait(&sem, CLOCK_MONOTONIC, &ts); }
@@ -189,7 +191,51 @@ static void p_mq_timedreceive(void)
 
 	mq_timedreceive(mq, c, sizeof c, NULL, &ts);
 }
-static void p_thrd_sleep(void) { for (;;) { struct timespec ts = { 100, 0 }; clock_nanosleep(CLOCK_REALTIME, 0, &ts, NULL); } }
+static void p_aio_suspend(void)
+{
+	static char byte;
+	static struct aiocb cb;		/* a read that goes on for ever */
+	const struct aiocb *list[] = { &cb };
+
+	if (!cb.aio_nbytes) {
+		cb.aio_fildes = empty[0];
+		cb.aio_buf = &byte;
+		cb.aio_nbytes = 1;
+		CHECK_IS(aio_read(&cb), 0);
+	}
+	aio_suspend(list, 1, NULL);
+}
+static void p_thrd_sleep(void) { thrd_sleep(&long_ago, NULL); }
+static void p_thrd_join(void) { thrd_join((thrd_t)forever, NULL); }
+static mtx_t mtx;
+static cnd_t cnd;
+static void unlock_mtx(void *m) { CHECK_IS(mtx_unlock(m), thrd_success); }
+static void p_cnd_wait(void)
+{
+	mtx_lock(&mtx);
+	pthread_cleanup_push(unlock_mtx, &mtx);
+	for (;;)
+		cnd_wait(&cnd, &mtx);
+	pthread_cleanup_pop(1);
+}
+static void p_cnd_timedwait(void)
+{
+	struct timespec ts = later(CLOCK_REALTIME);
+
+	mtx_lock(&mtx);
+	pthread_cleanup_push(unlock_mtx, &mtx);
+	while (cnd_timedwait(&cnd, &mtx, &ts) == thrd_success)
+		;
+	pthread_cleanup_pop(1);
+}
+static void p_splice(void) { splice(empty[0], NULL, sv[0], NULL, 1, 0); }
+static void p_mq_timedsend(void)
+{
+	struct timespec ts = later(CLOCK_REALTIME);
+
+	mq_timedsend(fullmq, "x", 1, 0, &ts);
+}
+static void p_mq_send_full(void) { mq_send(fullmq, "x", 1, 0); }
 
 /* Never wait long; only what they do with a request that is pending. */
 static void p_close(void) { close(dup(0)); }
@@ -232,6 +278,8 @@ static const struct point points[] = {
 	W(cond_timedwait), W(cond_clockwait), W(join), W(timedjoin), W(sem_wait), W(sem_timedwait), W(sem_clockwait),
 	W(sem_shared), W(sem_shared_timed), W(open), W(openat), W(creat), W(setlkw), W(lockf), W(wait), W(waitpid),
 	W(wait4), W(waitid), W(msgrcv), W(msgsnd), W(mq_receive), W(mq_timedreceive), W(thrd_sleep),
+	W(thrd_join), W(cnd_wait), W(cnd_timedwait), W(clockjoin), W(splice), W(mq_timedsend), W(mq_send_full),
+	W(aio_suspend),
 	N(close), N(fsync), N(fdatasync), N(msync), N(tcdrain), N(pread), N(pwrite), N(poll_now), N(write_now), N(mq_send),
 	N(connect),
 };
@@ -380,6 +428,13 @@ static void set_up(void)
 	mq = mq_open(mqname, O_RDWR | O_CREAT, 0600, &ma);
 	CHECK(mq != (mqd_t)-1);
 	mq_unlink(mqname);
+	fullmq = mq_open(mqname, O_RDWR | O_CREAT, 0600, &ma);
+	CHECK(fullmq != (mqd_t)-1);
+	mq_unlink(mqname);
+	for (int i = 0; i < 4; i++)
+		CHECK_IS(mq_send(fullmq, "x", 1, 0), 0);
+	CHECK_IS(mtx_init(&mtx, mtx_plain), thrd_success);
+	CHECK_IS(cnd_init(&cnd), thrd_success);
 	sem_init(&sem, 0, 0);
 	sem_init(&shared_sem, 1, 0);
 	pthread_barrier_init(&barrier, NULL, 2);
