@@ -441,8 +441,11 @@ static void one_round(void)
 		mon.idle_looks = 0;
 	else if (idle_vps() == weft__rt.nvps || ++mon.idle_looks >= LINGER)
 		sleepy = true;
-	else
+	/* Who finds monitor_asleep 0 takes it that we look again by ourselves: also if what was queued has just been handed to somebody. */
+	if (!sleepy) {
 		min_of(&next, now + weft__rt.cfg.quantum_ns / 2);
+		min_of(&next, now + RETURNED_NS);
+	}
 	attended = somebody_polls();
 	min_of(&next, weft__uring_moderate(!attended, now));
 	min_of(&next, weft__cancel_again(now));
