@@ -100,7 +100,7 @@ Test(config, every_row_is_complete_and_its_default_valid)
 		refuses(o->env, "nonsense");
 		refuses(o->env, "");
 	}
-	cr_assert_eq(n, 15);
+	cr_assert_eq(n, 16);
 	cr_assert_null(weft_config_option(n + 100));
 }
 
