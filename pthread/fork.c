@@ -7,6 +7,8 @@
  * need this VP, and handlers of pthread_atfork may wait for anything. The fiber may continue on another worker meanwhile; only the
  * moment of the clone itself matters, and that is one instruction. The program's signals are blocked, so that no handler of
  * its runs in the child before the runtime is as before its start.
+ * Handlers: in the child those of pthread_atfork run inside libc's fork, and may use locks, make threads. So the runtime is
+ * reset by a handler of our own, which is the first in the list: it is registered ahead of the first that the program registers.
  * vfork is the kernel's: the child borrows the parent's memory and stack, and the parent waits until it execs or ends. The child is no
  * fiber (weft__vfork_begin), so our wrappers leave the parent's state alone and call the kernel.
  */
@@ -23,6 +25,46 @@
 
 WEFT__REAL(fork);
 
+WEFT__EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso);
+WEFT__REAL(__register_atfork);
+
+enum { NOT_YET, NOW, DONE, FAILED };
+static _Atomic int ours;
+
+static void in_child(void)
+{
+	int saved = errno;
+
+	weft__forked();
+	weft__keys_forked();
+	errno = saved;
+}
+
+/* Not by pthread_once: a sanitizer's runtime, which has one of its own, gets here before it is ready. */
+static void first(void)
+{
+	int none = NOT_YET;
+
+	/* [ATFORK-1] acquire; pairs with release below: ours is in libc's list */
+	while (atomic_load_explicit(&ours, memory_order_acquire) < DONE) {
+		if (none == NOT_YET && atomic_compare_exchange_strong_explicit(&ours, &none, NOW, memory_order_relaxed, memory_order_relaxed)) {
+			bool done = weft__real(__register_atfork)(NULL, NULL, in_child, NULL) == 0;
+
+			/* [ATFORK-1] release; pairs with acquire above */
+			atomic_store_explicit(&ours, done ? DONE : FAILED, memory_order_release);
+			return;
+		}
+		weft__yield();
+	}
+}
+
+/* What pthread_atfork, which is linked into each program and library, calls. */
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
+{
+	first();
+	return weft__real(__register_atfork)(prepare, parent, child, dso);
+}
+
 WEFT__EXPORT pid_t fork(void)
 {
 	uint64_t all = ~0ull, mask;
@@ -30,13 +72,14 @@ WEFT__EXPORT pid_t fork(void)
 	int err;
 	pid_t pid;
 
+	first();
 	weft__signal_mask(SIG_SETMASK, &all, &mask);
 	mark = weft__block_enter();
 	pid = weft__real(fork)();
 	err = errno;
 	if (pid == 0) {
-		weft__forked();
-		weft__keys_forked();
+		if (atomic_load_explicit(&ours, memory_order_relaxed) != DONE)
+			in_child();
 	} else {
 		weft__block_exit(mark);
 	}
