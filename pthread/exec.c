@@ -29,9 +29,12 @@ static struct weft__fiber *before(void)
 	weft__preempt_disable(self);
 	weft__block_enter_long();
 	w = self->worker;
-	/* [KICK-1] seq_cst: no_kick before kicked; pairs with upcall/preempt.c:weft__kick, which writes and reads them the other way round */
+	/* [KICK-1] seq_cst: no_kick before kicked; pairs with upcall/preempt.c:send, which writes and reads them the other way round */
 	atomic_store_explicit(&w->no_kick, 1, memory_order_seq_cst);
-	while (atomic_load_explicit(&w->kicked, memory_order_seq_cst))
+	/* on an alternate stack it would wait for us for ever; the new program's mask is not to have it either */
+	if (self->sigmask & weft__preempt_bit())
+		weft__set_kernel_mask(self->sigmask & ~weft__preempt_bit());
+	while (atomic_load_explicit(&w->kicked, memory_order_seq_cst) || atomic_load_explicit(&w->interrupted, memory_order_seq_cst))
 		syscall(SYS_sched_yield);
 	prctl(PR_SET_TIMERSLACK, weft__rt.timer_slack, 0, 0, 0);	/* not the worker's own */
 	return self;
@@ -46,6 +49,10 @@ static void after(struct weft__fiber *self)
 		return;
 	/* relaxed: late kicks are welcome again */
 	atomic_store_explicit(&self->worker->no_kick, 0, memory_order_relaxed);
+	if (self->sigmask & weft__preempt_bit())
+		weft__set_kernel_mask(self->sigmask);
+	/* for the notifications that were refused */
+	self->preempt_pending = 1;
 	weft__block_exit(self);
 	weft__preempt_enable(self);
 	errno = saved;

@@ -68,6 +68,7 @@ static __attribute__((constructor)) void load(void)
 		leave_environment();
 	want_stats = c.stats;
 	weft__self();
+	weft__shim = true;
 	weft__fault_enable();
 }
 

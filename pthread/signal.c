@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The signal functions whose meaning is per thread. The work is done in upcall/signals.c.
- * SIGRTMAX is one less for the program: the highest real-time signal is weft's.
+ * SIGRTMAX is two less for the program: the highest real-time signals are weft's.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -39,6 +39,11 @@ static void to_set(sigset_t *set, uint64_t b)
 {
 	memset(set, 0, sizeof *set);
 	memcpy(set, &b, sizeof b);
+}
+
+static bool hidden(int sig)
+{
+	return sig > 0 && sig <= 64 && weft__signal_reserved() & 1ull << (sig - 1);
 }
 
 static int fail(int err)
@@ -253,7 +258,7 @@ WEFT__EXPORT int raise(int sig)
 {
 	struct weft__fiber *self = weft__self();
 
-	if (!weft__signal_reserved() || !weft__is_fiber(self) || sig <= 0 || sig > 64 || sig == weft__signal_reserved())
+	if (!weft__signal_reserved() || !weft__is_fiber(self) || sig <= 0 || sig > 64 || hidden(sig))
 		return weft__real(raise)(sig);
 	return weft__signal_send(self, sig, NULL);
 }
@@ -297,7 +302,7 @@ WEFT__EXPORT int pthread_kill(pthread_t thread, int sig)
 {
 	struct weft__fiber *f = weft__fiber_of((void *)thread);
 
-	if (sig < 0 || sig > 64 || sig == weft__signal_reserved())
+	if (sig < 0 || sig > 64 || hidden(sig))
 		return sig == 0 ? 0 : EINVAL;
 	if (!f || !weft__signal_reserved())
 		return weft__real(pthread_kill)(thread, sig);
@@ -311,7 +316,7 @@ WEFT__EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval 
 	struct weft__fiber *f = weft__fiber_of((void *)thread);
 	siginfo_t info;
 
-	if (sig < 0 || sig > 64 || sig == weft__signal_reserved())
+	if (sig < 0 || sig > 64 || hidden(sig))
 		return sig == 0 ? 0 : EINVAL;
 	if (!f || !weft__signal_reserved())
 		return weft__real(pthread_sigqueue)(thread, sig, value);
@@ -336,22 +341,22 @@ WEFT__EXPORT int sigaltstack(const stack_t *restrict new, stack_t *restrict old)
 WEFT__EXPORT int __libc_current_sigrtmax(void);
 WEFT__EXPORT int __libc_current_sigrtmax(void)
 {
-	return 63;
+	return 62;
 }
 
 /* A jump out of a handler restores the kernel's mask: the fiber's follows. If it leaves the alternate stack, preemption is possible again. */
 static void jump_mask(struct __jmp_buf_tag *env)
 {
 	struct weft__fiber *self = weft__self();
-	int reserved = weft__signal_reserved();
+	uint64_t saved = bits(&env->__saved_mask);
 
 	weft__altstack_leave(self, weft__arch_jump_sp(env->__jmpbuf));
 	if (!env->__mask_was_saved)
 		return;
-	/* saved on the alternate stack, or before the signal was ours */
-	if (reserved && !(self->sigmask & 1ull << (reserved - 1)))
-		sigdelset(&env->__saved_mask, reserved);
-	self->sigmask = bits(&env->__saved_mask);
+	/* what it lets through is taken here and now, on the stack that is left */
+	weft__signal_mask(SIG_SETMASK, &saved, NULL);
+	/* it was saved on the alternate stack, or before some signals were ours */
+	to_set(&env->__saved_mask, self->sigmask);
 }
 
 #define JUMP(name)								\

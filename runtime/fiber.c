@@ -89,7 +89,7 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	atomic_store_explicit(&f->cpu_ns, 0, memory_order_relaxed);
 	f->node.slices = 0;
 	f->ran_us = 0;
-	f->sigmask = s->sigmask & ~weft__preempt_bit();
+	f->sigmask = s->sigmask & ~weft__own_signals();
 	if ((f->flags & (WEFT__F_USER_STACK | WEFT__F_NO_SIGNAL)) == (WEFT__F_USER_STACK | WEFT__F_NO_SIGNAL))
 		f->sigmask |= weft__preempt_bit();
 	f->alt.size = 0;

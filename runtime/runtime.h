@@ -43,9 +43,10 @@ struct weft__worker {
 
 	struct weft__lock lock;		/* the monitor, retaking; the worker, when it finds vp == NULL */
 	pid_t tid;
-	_Atomic uint32_t kicked;	/* a preemption signal is on its way; monitor sets, handler clears */
+	_Atomic uint32_t kicked;	/* a preemption signal is on its way; who sends it sets, handler clears */
+	_Atomic uint32_t interrupted;	/* so is the one that ends system calls */
 	_Atomic uint32_t no_kick;	/* none must be sent: it is about to exec; the worker sets it */
-	uint64_t kicked_at;		/* monitor */
+	_Atomic uint64_t kicked_at;	/* who sends it; a hint */
 	_Atomic uint32_t mark;		/* enum weft__block_state; worker writes, monitor reads */
 	uint32_t mark_seq;		/* worker: counts marks, so that the monitor sees progress */
 	_Atomic uint32_t stalled;	/* it lost its VP while in the kernel; monitor sets, worker clears */
@@ -128,7 +129,8 @@ struct weft__rt {
 	struct weft__fiber *main;	/* the process's first thread; in the child of fork, the one that called it */
 	pid_t pid;
 	int timer_slack;		/* of main before the start, ns: what children inherit; workers have their own */
-	int signo;
+	int signo;			/* preempts */
+	int signo_interrupt;		/* has a fiber look for signals, and ends its system call: it is without SA_RESTART. 0 without the shim */
 
 	_Atomic uint32_t idle_hint __attribute__((aligned(64)));	/* 1: an idle VP wants to hear of new work */
 	_Atomic uint32_t monitor_asleep;	/* 1: wake it when something becomes runnable */
@@ -181,7 +183,14 @@ static inline uint64_t weft__preempt_bit(void)
 	return weft__rt.signo ? 1ull << (weft__rt.signo - 1) : 0;
 }
 
+/* All signals of ours. */
+static inline uint64_t weft__own_signals(void)
+{
+	return weft__preempt_bit() | (weft__rt.signo_interrupt ? 1ull << (weft__rt.signo_interrupt - 1) : 0);
+}
+
 /* --- start.c --- */
+extern bool weft__shim;			/* set before the start: the shim is there, and hides signals 63 and 64 from the program */
 extern unsigned weft__vps_wanted;	/* by the program, where no setting says how many; 0 = as many as the CPUs */
 int weft__start(void);			/* first fiber: start the runtime; 0 or -errno */
 void weft__forked(void);		/* child of fork: the caller is the main fiber of a runtime not started */

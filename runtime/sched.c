@@ -157,6 +157,15 @@ static void enqueue(struct weft__vp *vp, struct weft__fiber *f, enum weft_enqueu
 	submitted();
 }
 
+/* After the fence that follows the switch. [NOTIFY-1] compiler barrier: vp->current before this look; pairs with notify in upcall/signals.c.
+ * So who notifies a fiber while another one runs where it ran last need not signal the worker. */
+static inline void signals_came(struct weft__fiber *self)
+{
+	/* relaxed: ordered by that fence, and by the notifier's */
+	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
+		self->preempt_pending = 1;
+}
+
 void weft__finish(struct weft__fiber *self)
 {
 	struct weft__worker *w = self->worker;
@@ -164,12 +173,10 @@ void weft__finish(struct weft__fiber *self)
 	struct weft__vp *vp = weft__vp_of(self);	/* the monitor may be trying to take it: then it is NULL for a moment */
 	uint64_t s;
 
-	/* relaxed: set before the wake-up that brought us here, or by who will notify us again */
-	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
-		self->preempt_pending = 1;
 	if (weft__likely(w->op == WEFT__OP_ROTATED)) {
 		weft__vpq_unlock(vp);
 		submitted();
+		signals_came(self);
 		return;
 	}
 	switch (w->op) {
@@ -201,6 +208,8 @@ void weft__finish(struct weft__fiber *self)
 		weft__fiber_ended(prev);
 		break;
 	}
+	weft__fence_light();
+	signals_came(self);
 }
 
 /* What waits outside of this VP's queue. */
@@ -464,11 +473,11 @@ static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, stru
 		weft__set_kernel_mask(next->sigmask);
 	weft__arch_switch(&self->ctx, &next->ctx);
 	w = self->worker;
-	if (weft__likely(w->op == WEFT__OP_ROTATED &&
-			 !atomic_load_explicit(&self->sig_pending, memory_order_relaxed))) {
+	if (weft__likely(w->op == WEFT__OP_ROTATED)) {
 		/* weft__finish, for the common case; who rotated to us set our vp */
 		weft__vpq_unlock(self->vp);
 		submitted();
+		signals_came(self);
 	} else {
 		weft__finish(self);
 	}

@@ -31,6 +31,7 @@
 struct weft__rt weft__rt __attribute__((visibility("hidden")));
 int (*weft__real_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
+bool weft__shim;
 unsigned weft__vps_wanted;
 
 static pthread_attr_t worker_attr;
@@ -109,7 +110,7 @@ static void worker_main(void *arg)
 	weft__tls_self = &w->sched;
 	weft__tls_worker_start();
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* fibers' sleeps are precise; main's thread keeps what it has, children get that (timer_slack) */
-	weft__set_kernel_mask(~weft__preempt_bit());	/* the preemption signal only; fibers bring their own masks */
+	weft__set_kernel_mask(~weft__own_signals());	/* ours only; fibers bring their own masks */
 	err = weft__hook_worker_start(w);
 	if (err)
 		weft__warn("a worker cannot be watched for blocking: %s", strerror(-err));
@@ -239,6 +240,7 @@ static int start(struct weft__fiber *self)
 	weft__rt.pid = getpid();
 	weft__rt.timer_slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
 	weft__rt.signo = weft__rt.cfg.signo ? weft__rt.cfg.signo : 64;	/* not SIGRTMAX: the shim has hidden it */
+	weft__rt.signo_interrupt = !weft__shim ? 0 : weft__rt.signo == 63 ? 64 : 63;
 	weft__rt.membarrier = !weft__rt.cfg.membarrier_off && membarrier_works();
 	weft__rt.ops = weft_sched_find(weft__rt.cfg.policy);
 	if (!weft__rt.ops)
@@ -257,9 +259,9 @@ static int start(struct weft__fiber *self)
 	if (ret)
 		return ret;
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &self->sigmask, 8);
-	if (self->sigmask & weft__preempt_bit()) {
+	if (self->sigmask & weft__own_signals()) {
 		/* blocked with all others, before it was ours */
-		self->sigmask &= ~weft__preempt_bit();
+		self->sigmask &= ~weft__own_signals();
 		weft__set_kernel_mask(self->sigmask);
 	}
 	for (unsigned i = weft__rt.nvps; i-- > (self->kind == WEFT__MAIN ? 1u : 0u);)

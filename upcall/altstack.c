@@ -58,7 +58,17 @@ static void set_held(struct weft__fiber *self, bool held)
 	weft__preempt_disable(self);
 	self->sigmask = held ? self->sigmask | bit : self->sigmask & ~bit;
 	weft__set_kernel_mask(self->sigmask);
+	if (held)
+		weft__altstack_is_held(self);
 	weft__preempt_enable(self);
+}
+
+void weft__altstack_is_held(struct weft__fiber *self)
+{
+	/* [NOTIFY-4] compiler barrier: the mask before this look; pairs with notify in signals.c, which would have kicked */
+	weft__fence_light();
+	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
+		self->preempt_pending = 1;
 }
 
 void weft__altstack_call(struct weft__fiber *self, void (*fn)(void *), void *arg)

@@ -28,6 +28,9 @@ bool weft__altstack_on(const struct weft__fiber *self, uintptr_t sp);
 /* Call fn(arg) on the caller's alternate stack; right here, if it has none or is on it. */
 void weft__altstack_call(struct weft__fiber *self, void (*fn)(void *), void *arg);
 
+/* The caller's mask has just got the preemption signal's bit: kicks for signals that came before find it closed. Preemption disabled. */
+void weft__altstack_is_held(struct weft__fiber *self);
+
 /* The preemption signal's bit, if the caller's mask has it and must keep it; not if it left the alternate stack by a way that we did not see
  * (an exception, setcontext). */
 uint64_t weft__altstack_held(const struct weft__fiber *self);

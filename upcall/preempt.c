@@ -8,12 +8,15 @@
  * Refused:   1. on a worker's own context: no fiber runs there.
  *            2. nopreempt > 0: inside the runtime. Made up for when the section ends (preempt_pending).
  *            3. on an alternate signal stack (altstack.h) the signal is masked: no room. So it is on a small stack of the program's own.
+ *               The interrupting one is not: it takes the place of the program's signal that it comes for, which needs that room anyway.
  *            4. a fiber that shares its worker's TLS or has a small stack of the program's own: no TLS, no room.
  *            5. in the text of libc or ld.so, or with a pthread mutex held: put off DEFER_MAX times, 100 µs apart: whoever needs that
  *               lock next would stall. Not a matter of correctness: the stall is noticed and the VP handed on.
- * Nesting:   queued real-time signals nest before the handler runs its first instruction, a frame each. At most one kick is on
- *            its way to a worker (w->kicked); the handler clears it. SA_NODEFER: the signal is not masked in the handler, so the
- *            next fiber on this worker needs no sigprocmask.
+ * Two signals: `signo`, with SA_RESTART, preempts. `signo_interrupt`, without it, comes when the program's signal for the fiber is to end a
+ *            system call with EINTR; it preempts nobody. Both have the fiber look for signals that came (notify in signals.c).
+ * Nesting:   at most one of each is on its way to a worker (w->kicked, w->interrupted): its handler clears the word. It does
+ *            so with everything masked. If another handler could come first, and there the fiber went to another worker, the wrong word
+ *            would be cleared, and nobody would ever signal the first worker again. Who makes way sets the mask of the frame.
  * EINTR:     SA_RESTART; wrappers restart what the kernel does not. A worker that was seen blocking is not kicked.
  * Lost VP:   the handler of a fiber whose VP was retaken while it stalled in the kernel is where it learns of it: it
  *            takes an idle VP or queues itself.
@@ -103,10 +106,11 @@ void weft__preempt_pending(struct weft__fiber *self)
 		weft__cancel_async(self);
 }
 
+/* The calling fiber is interrupted at `uc`: it makes way, now or soon. */
 static void preempt(struct weft__fiber *self, struct weft__worker *w, void *uc)
 {
-	uint64_t mask;
 	struct weft__vp *vp;
+	uint64_t mask;
 
 	self->nopreempt++;
 	atomic_signal_fence(memory_order_seq_cst);
@@ -120,6 +124,7 @@ static void preempt(struct weft__fiber *self, struct weft__worker *w, void *uc)
 		/* a program's handler may have been interrupted, with more signals masked than the fiber's own mask says */
 		mask = self->sigmask;
 		memcpy(&self->sigmask, &((ucontext_t *)uc)->uc_sigmask, sizeof self->sigmask);
+		weft__set_kernel_mask(self->sigmask);
 		self->preempt_pending = 0;
 		make_way(self);
 		self->sigmask = mask;
@@ -127,56 +132,94 @@ static void preempt(struct weft__fiber *self, struct weft__worker *w, void *uc)
 	self->preempt_pending = 0;
 	atomic_signal_fence(memory_order_seq_cst);
 	self->nopreempt--;
-	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
-		weft__signals_deferred(self);
 }
 
 static void handler(int sig, siginfo_t *si, void *uc)
 {
 	struct weft__fiber *self = weft__tls_self;
 	struct weft__worker *w = self ? self->worker : NULL;
+	bool preempts;
 	int saved = errno;
 
-	(void)sig;
 	(void)si;
 	if (!w)
 		return;
+	preempts = sig == weft__rt.signo && !(self->flags & WEFT__F_NO_SIGNAL);
 	weft__frame_keeps_altstack(uc);
 	weft__ids_catch_up(w);
-	/* relaxed: the monitor only counts on seeing it some time */
-	atomic_store_explicit(&w->kicked, 0, memory_order_relaxed);
+	/* relaxed, then [NOTIFY-2] compiler barrier: the word before the look at sig_pending; pairs with notify in signals.c */
+	atomic_store_explicit(sig == weft__rt.signo ? &w->kicked : &w->interrupted, 0, memory_order_relaxed);
+	weft__fence_light();
 	if (self->kind == WEFT__SCHED)
 		return;
 	if (self->nopreempt) {
-		self->preempt_pending = 1;
+		if (preempts || atomic_load_explicit(&self->sig_pending, memory_order_relaxed) ||
+		    atomic_load_explicit(&self->cancel, memory_order_relaxed))
+			self->preempt_pending = 1;
 		return;
 	}
-	if (!(self->flags & WEFT__F_NO_SIGNAL))
+	if (preempts)
 		preempt(self, w, uc);
+	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
+		weft__signals_taken_at(self, uc);
 	weft__cancel_returning(self, uc);
 	errno = saved;
+}
+
+/* To the worker's kernel thread. A real-time signal for which there is no memory, or no room (RLIMIT_SIGPENDING), is refused by the kernel,
+ * unless it says that it comes from kill(2): then only what came with it is lost. */
+static bool signal_worker(const struct weft__worker *w, int sig)
+{
+	siginfo_t info;
+
+	if (weft__likely(syscall(SYS_tgkill, weft__rt.pid, w->tid, sig) == 0))
+		return true;
+	memset(&info, 0, sizeof info);
+	info.si_signo = sig;
+	info.si_code = SI_USER;
+	info.si_pid = weft__rt.pid;
+	return syscall(SYS_rt_tgsigqueueinfo, weft__rt.pid, w->tid, sig, &info) == 0;
+}
+
+/* `on_its_way` is the word of this signal. `anew`: even if there is one under way. */
+static bool send(struct weft__worker *w, _Atomic uint32_t *on_its_way, int sig, bool anew)
+{
+	/* [KICK-1] seq_cst: the word before no_kick; pairs with pthread/exec.c */
+	uint32_t before = atomic_exchange_explicit(on_its_way, 1, memory_order_seq_cst);
+
+	if (before && !anew)
+		return false;
+	if (weft__likely(!atomic_load_explicit(&w->no_kick, memory_order_seq_cst)) && signal_worker(w, sig))
+		return true;
+	if (!before)
+		atomic_store_explicit(on_its_way, 0, memory_order_relaxed);
+	return false;
+}
+
+void weft__interrupt(struct weft__worker *w)
+{
+	if (weft__rt.signo_interrupt)
+		send(w, &w->interrupted, weft__rt.signo_interrupt, false);
+	else
+		weft__kick(w, weft__now());
 }
 
 void weft__kick(struct weft__worker *w, uint64_t now)
 {
 	const struct weft__vp *vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
 	const struct weft__fiber *f = vp ? *(struct weft__fiber *const volatile *)&vp->current : NULL;
+	bool lost;
 
-	/* It would stay pending, and the next one beside it. Volatile: a hint, the kernel has the last word. */
+	/* It would stay pending. Volatile: a hint, the kernel has the last word. */
 	if (f && (*(const volatile uint64_t *)&f->sigmask & weft__preempt_bit()))
 		return;
-	/* relaxed: monitor and handler only */
-	if (atomic_load_explicit(&w->kicked, memory_order_relaxed) && now - w->kicked_at < KICK_LOST_NS)
+	/* relaxed: who reads an old time sends one too many. [NOTIFY-2] is for the one that is under way. */
+	lost = atomic_load_explicit(&w->kicked, memory_order_relaxed);
+	if (lost && now - atomic_load_explicit(&w->kicked_at, memory_order_relaxed) < KICK_LOST_NS)
 		return;
-	/* [KICK-1] seq_cst: kicked before no_kick; pairs with pthread/exec.c */
-	atomic_store_explicit(&w->kicked, 1, memory_order_seq_cst);
-	if (weft__unlikely(atomic_load_explicit(&w->no_kick, memory_order_seq_cst))) {
-		atomic_store_explicit(&w->kicked, 0, memory_order_relaxed);
-		return;
-	}
-	w->kicked_at = now;
-	atomic_fetch_add_explicit(&weft__rt.n.signals, 1, memory_order_relaxed);
-	syscall(SYS_tgkill, weft__rt.pid, w->tid, weft__rt.signo);
+	atomic_store_explicit(&w->kicked_at, now, memory_order_relaxed);
+	if (send(w, &w->kicked, weft__rt.signo, lost))
+		atomic_fetch_add_explicit(&weft__rt.n.signals, 1, memory_order_relaxed);
 }
 
 static int see_text(struct dl_phdr_info *info, size_t size, void *arg)
@@ -211,7 +254,10 @@ int weft__preempt_start(void)
 	dl_iterate_phdr(see_text, dlsym(RTLD_NEXT, "malloc_usable_size"));
 	memset(&sa, 0, sizeof sa);
 	sa.sa_sigaction = handler;
-	sa.sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER;
-	sigemptyset(&sa.sa_mask);
-	return real(weft__rt.signo, &sa, NULL) == 0 ? 0 : -errno;
+	sa.sa_flags = SA_SIGINFO | SA_RESTART;
+	sigfillset(&sa.sa_mask);
+	if (real(weft__rt.signo, &sa, NULL) != 0)
+		return -errno;
+	sa.sa_flags &= ~SA_RESTART;
+	return !weft__rt.signo_interrupt || real(weft__rt.signo_interrupt, &sa, NULL) == 0 ? 0 : -errno;
 }

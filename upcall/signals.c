@@ -22,9 +22,6 @@
 
 #define NSIG_ 65
 
-/* si_code of a signal sent to the worker of the fiber in si_ptr; the kernel lets nobody but a thread itself say SI_TKILL */
-#define FOR_FIBER (-77)
-
 static _Atomic uintptr_t handlers[NSIG_];	/* the program's */
 static _Atomic uint64_t siginfo_set, norestart_set, nodefer_set, onstack_set, resethand_set;	/* flags of the program's actions */
 static uint64_t masks[NSIG_];		/* sa_mask; a torn pair of calls to sigaction is the program's race */
@@ -38,12 +35,12 @@ static struct weft__fiber *find(int sig, bool waiting);
 
 static uint64_t reserved(void)
 {
-	return (weft__rt.signo ? WEFT__SIGBIT(weft__rt.signo) : 0) | WEFT__SIGBIT(32) | WEFT__SIGBIT(33);
+	return weft__own_signals() | WEFT__SIGBIT(32) | WEFT__SIGBIT(33);
 }
 
-int weft__signal_reserved(void)
+uint64_t weft__signal_reserved(void)
 {
-	return weft__rt.signo;
+	return weft__own_signals();
 }
 
 static bool synchronous(int sig, const siginfo_t *info)
@@ -142,37 +139,64 @@ static bool ignored(int sig)
 	return current_action(sig, &sa) && ignores(sig, &sa);
 }
 
-/* The fiber has something in the table: make it look, wherever it is. If it runs, by the signal itself, so that a system call that it
- * is in ends as the program's action says. Preemption disabled, no handler of a fiber that is inside the runtime: it may be enqueued. */
+/* Surely not on `w`: another one runs there. */
+static bool is_elsewhere(const struct weft__fiber *f, struct weft__worker *w)
+{
+	struct weft__vp *vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
+	const struct weft__fiber *there;
+
+	if (!vp)
+		return false;		/* on its way, or in a system call without its VP */
+	there = *(struct weft__fiber *const volatile *)&vp->current;
+	/* [NOTIFY-3] acquire; pairs with release in runtime/worker.c:weft__vp_retake: the VP may have been taken from f between the two */
+	atomic_thread_fence(memory_order_acquire);
+	return there && there != f && atomic_load_explicit(&w->vp, memory_order_relaxed) == vp;
+}
+
+/* The fiber has something in the table: make it look, wherever it is. Preemption disabled, no handler of a fiber that is inside the
+ * runtime: it may be enqueued.
+ * Running:   a system call that it is in must end, or restart, as the program's action says. So its worker is signalled, but not with the
+ *            signal itself: when that comes the fiber may have taken it from the table, the program have reset the action, and the
+ *            process would die of it. One of ours does no harm where it is not wanted: the worst is an EINTR, which wrappers hide.
+ *            A fiber on a small or alternate stack is not to be kicked; for it system calls end with EINTR in any case.
+ * Nothing is lost: each way that it can go on passes a look at sig_pending, which comes after what N3 to N6 read.
+ *     notify                                             the fiber
+ *     N1 sig_pending = 1                                 parks: ARMED, then looks (weft__wait_park)              [SIGW-1]
+ *     N2 heavy fence                                     unblocks the signal, then looks at the table            [NOTIFY-5]
+ *     N3 blocked by it: nothing to do                    becomes current on a VP, then looks (weft__finish,
+ *     N4 it waits: end that                                   weft__block_exit)                                  [NOTIFY-1]
+ *     N5 another fiber runs on its worker: nothing       handler: the word is cleared, then it looks             [NOTIFY-2]
+ *     N6 one is on its way: nothing                      masks the preemption signal, then looks (altstack.c)    [NOTIFY-4]
+ *     N7 signal the worker
+ *        When the signal comes the fiber is in ordinary code or in a system call and takes the program's signals in the handler; or
+ *        it is inside the runtime, and does so when it leaves (preempt_pending); or it is not there any more: it becomes current again. */
 static void notify(struct weft__fiber *f, int sig)
 {
 	struct weft__worker *w;
-	siginfo_t info;
-	uint64_t s;
+	uint64_t s, mask;
 
 	/* [SIGP-1] release; pairs with acquire in weft__signals_deferred */
 	atomic_store_explicit(&f->sig_pending, 1, memory_order_release);
 	/* [SIGE-1] membarrier: the table before the flag; pairs with weft__exit.
-	 * [SIGW-1] membarrier: the flag before the wait; pairs with weft__wait_park and weft__signal_wait */
+	 * [SIGW-1] membarrier: the flag before the wait; pairs with weft__wait_park and weft__signal_wait
+	 * [NOTIFY-1] membarrier: the flag before vp->current; pairs with weft__finish and weft__block_exit
+	 * [NOTIFY-2] membarrier: the flag before kicked and interrupted; pairs with preempt.c:handler
+	 * [NOTIFY-4] membarrier: the flag before the mask; pairs with altstack.c
+	 * [NOTIFY-5] membarrier: the table before the mask; pairs with weft__signal_mask and look_again */
 	weft__fence_heavy();
 	s = atomic_load_explicit(&f->wait, memory_order_relaxed);
-	if ((*(volatile uint64_t *)&f->sigmask & WEFT__SIGBIT(sig)) &&
+	mask = *(volatile uint64_t *)&f->sigmask;
+	if ((mask & WEFT__SIGBIT(sig)) &&
 	    !(atomic_load_explicit(&f->sigwait, memory_order_relaxed) & WEFT__SIGBIT(sig)))
 		return;			/* blocked: taken when it unblocks it */
 	if ((s & WEFT__W_MASK) == WEFT__W_ARMED || (s & WEFT__W_MASK) == WEFT__W_PARKED)
 		weft__wait_wake(f, s & ~(uint64_t)WEFT__W_MASK, WEFT__INTERRUPTED);
-	/* Else it runs, or will: weft__finish looks. A wrong worker is harmless: then it has just been switched. */
 	w = *(struct weft__worker *volatile *)&f->worker;
-	if ((s & WEFT__W_MASK) == WEFT__W_PARKED || !w || f == weft__tls_self)
+	if ((s & WEFT__W_MASK) == WEFT__W_PARKED || !w || f == weft__tls_self || is_elsewhere(f, w))
 		return;
-	memset(&info, 0, sizeof info);
-	info.si_signo = sig;
-	info.si_code = FOR_FIBER;
-	info.si_pid = getpid();
-	info.si_ptr = f;
-	/* not if the program might read it by signalfd; RLIMIT_SIGPENDING */
-	if ((atomic_load_explicit(&left_to_program, memory_order_relaxed) & WEFT__SIGBIT(sig)) ||
-	    syscall(SYS_rt_tgsigqueueinfo, getpid(), w->tid, sig, &info) != 0)
+	if (flag(&norestart_set, sig) || mask & weft__preempt_bit())
+		weft__interrupt(w);
+	else
 		weft__kick(w, weft__now());
 }
 
@@ -279,6 +303,19 @@ static uint64_t mask_during(int sig, uint64_t mask)
 	return mask;
 }
 
+/* The fiber's mask after a handler that found `given` in its context and has perhaps changed it, which is not to concern our signals. */
+static uint64_t mask_after(ucontext_t *uc, uint64_t given, uint64_t unchanged)
+{
+	uint64_t after;
+
+	memcpy(&after, &uc->uc_sigmask, sizeof after);
+	if (after == given)
+		return unchanged;
+	after = (after & ~weft__own_signals()) | (given & weft__own_signals());
+	memcpy(&uc->uc_sigmask, &after, sizeof after);
+	return after;
+}
+
 /* What the kernel does where the program has no handler. Only its doing is left to it: here, now, to this process. */
 static void default_action(struct weft__fiber *self, siginfo_t *info)
 {
@@ -292,13 +329,13 @@ static void default_action(struct weft__fiber *self, siginfo_t *info)
 }
 
 /* The calling fiber takes a signal that it accepts: a plain call of the handler, in place of a signal to oneself, which might find another
- * fiber on the worker. Preemption enabled. */
-static void deliver(struct weft__fiber *self, siginfo_t *info)
+ * fiber on the worker. `uc` is what the handler gets: the frame of a signal that interrupted the fiber, or made by us. Preemption enabled. */
+static void deliver(struct weft__fiber *self, siginfo_t *info, ucontext_t *uc, bool is_frame)
 {
 	int sig = info->si_signo;
 	uintptr_t handler = handler_of(sig);
+	uint64_t kernels, before;
 	struct sigaction sa;
-	ucontext_t uc;
 
 	if (!current_action(sig, &sa) || ignores(sig, &sa))
 		return;
@@ -311,40 +348,59 @@ static void deliver(struct weft__fiber *self, siginfo_t *info)
 
 		change_action(sig, &dfl);
 	}
-	getcontext(&uc);
+	memcpy(&kernels, &uc->uc_sigmask, sizeof kernels);
 	if (!weft__is_fiber(self))
-		memcpy(&self->sigmask, &uc.uc_sigmask, sizeof self->sigmask);
+		self->sigmask = kernels;
 	weft__preempt_disable(self);
-	memcpy(&uc.uc_sigmask, &self->sigmask, sizeof self->sigmask);
+	before = self->sigmask;
+	memcpy(&uc->uc_sigmask, &before, sizeof before);
 	self->sigmask = mask_during(sig, self->sigmask);
 	weft__set_kernel_mask(self->sigmask);
 	weft__preempt_enable(self);
-	run_handler(self, handler, info, &uc);
+	run_handler(self, handler, info, uc);
 	weft__preempt_disable(self);
-	memcpy(&self->sigmask, &uc.uc_sigmask, sizeof self->sigmask);
+	self->sigmask = mask_after(uc, before, before);
 	weft__set_kernel_mask(self->sigmask);
+	/* Not changed: what was interrupted may be a front handler, with more masked than the fiber's own mask says. */
+	if (is_frame && self->sigmask == before)
+		memcpy(&uc->uc_sigmask, &kernels, sizeof kernels);
 	/* what came meanwhile the caller takes: not we, one inside the other */
 	atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
 	weft__preempt_enable(self);
 }
 
+static __attribute__((noinline)) void deliver_here(struct weft__fiber *self, siginfo_t *info)
+{
+	ucontext_t uc;
+
+	getcontext(&uc);
+	deliver(self, info, &uc, false);
+}
+
+/* The mask is again what it was: take what was blocked meanwhile. */
+static void look_again(struct weft__fiber *self, void *context)
+{
+	int saved = errno;
+
+	if (!weft__is_fiber(self) || self->nopreempt)
+		return;
+	/* [NOTIFY-5] compiler barrier: the mask before this look; pairs with notify */
+	weft__fence_light();
+	if (weft__signals_waiting() || atomic_load_explicit(&self->sig_bits, memory_order_relaxed)) {
+		atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
+		weft__signals_taken_at(self, context);
+	}
+	errno = saved;
+}
+
 static void came(struct weft__fiber *self, int sig, siginfo_t *info, ucontext_t *uc)
 {
-	struct weft__fiber *target = NULL;
-	uint64_t mask, interrupted, after;
+	uint64_t mask, interrupted;
 	int saved = errno;
 
 	if (self->worker)
 		weft__frame_keeps_altstack(uc);
-	if (info->si_code == FOR_FIBER && info->si_pid == getpid() &&
-	    atomic_load_explicit(&weft__rt.state, memory_order_relaxed) == WEFT__RT_RUNNING)
-		target = info->si_ptr;
-	if (target && target != self) {		/* it went elsewhere meanwhile */
-		notify_from_handler(self, target, sig);
-		errno = saved;
-		return;
-	}
-	if (!target && !synchronous(sig, info)) {
+	if (!synchronous(sig, info)) {
 		/* nobody's, or the kernel's mask is still that of who ran here before */
 		if (self->kind == WEFT__SCHED || (self->flags & WEFT__F_ENDING) ||
 		    (weft__is_fiber(self) && *(volatile uint64_t *)&self->sigmask & WEFT__SIGBIT(sig))) {
@@ -360,11 +416,10 @@ static void came(struct weft__fiber *self, int sig, siginfo_t *info, ucontext_t 
 			return;
 		}
 	}
-	if (self->nopreempt && (target || !synchronous(sig, info))) {
+	if (self->nopreempt && !synchronous(sig, info)) {
 		uint64_t s = atomic_load_explicit(&self->wait, memory_order_relaxed);
 
-		if (!target)
-			weft__sigtable_put(process_wide(sig, info) ? WEFT__ANYBODY : (uintptr_t)self, info);
+		weft__sigtable_put(process_wide(sig, info) ? WEFT__ANYBODY : (uintptr_t)self, info);
 		atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
 		self->preempt_pending = 1;
 		/* about to wait, or in the kernel, which would restart futex(2) after SA_RESTART: end the wait */
@@ -373,17 +428,14 @@ static void came(struct weft__fiber *self, int sig, siginfo_t *info, ucontext_t 
 		errno = saved;
 		return;
 	}
-	/* taken already, when it came back from a wait, or blocked meanwhile: then it stays in the table */
-	if (target && !take_mine(self, WEFT__SIGBIT(sig), info))
-		return;
 	/* what the kernel's mask is now: the fiber may park in the handler and continue on another worker */
 	mask = self->sigmask;
 	memcpy(&interrupted, &uc->uc_sigmask, sizeof interrupted);
 	self->sigmask = mask_during(sig, interrupted);
 	run_handler(self, handler_of(sig), info, uc);
 	/* the frame's mask comes back: the program may have changed it there */
-	memcpy(&after, &uc->uc_sigmask, sizeof after);
-	self->sigmask = after == interrupted ? mask : after;
+	self->sigmask = mask_after(uc, interrupted, mask);
+	look_again(self, uc);
 }
 
 static void entry(int sig, siginfo_t *info, void *context)
@@ -403,7 +455,7 @@ bool weft__signal_handled(int sig, bool *onstack)
 void weft__signal_fault(int sig, siginfo_t *info, void *context, bool held)
 {
 	struct weft__fiber *self = weft__self();
-	uint64_t mask = self->sigmask, interrupted, after;
+	uint64_t mask = self->sigmask, interrupted;
 	uintptr_t handler = handler_of(sig);
 	ucontext_t *uc = context;
 
@@ -421,11 +473,12 @@ void weft__signal_fault(int sig, siginfo_t *info, void *context, bool held)
 	weft__preempt_disable(self);
 	self->sigmask = mask_during(sig, interrupted) | (held ? weft__preempt_bit() : 0);
 	weft__set_kernel_mask(self->sigmask);
+	weft__altstack_is_held(self);
 	weft__preempt_enable(self);
 	run_handler(self, handler, info, uc);
 	/* as in entry; the kernel's mask follows with the end of the frame */
-	memcpy(&after, &uc->uc_sigmask, sizeof after);
-	self->sigmask = after == interrupted ? mask : after;
+	self->sigmask = mask_after(uc, interrupted, mask);
+	look_again(self, uc);
 }
 
 int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *old)
@@ -433,7 +486,7 @@ int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *
 	struct sigaction sa, before;
 	uintptr_t old_handler;
 
-	if (sig < 1 || sig >= NSIG_ || (weft__rt.signo ? sig == weft__rt.signo : sig == 64))
+	if (sig < 1 || sig >= NSIG_ || ((weft__rt.signo ? weft__own_signals() : 3ull << 62) & WEFT__SIGBIT(sig)))
 		return -EINVAL;
 	if (!current_action(sig, &before))
 		return -errno;
@@ -500,7 +553,7 @@ int weft__signal_send(struct weft__fiber *f, int sig, const siginfo_t *given)
 		return 0;
 	}
 	if (f == self && accepts(self, sig)) {
-		deliver(self, &info);
+		deliver_here(self, &info);
 		weft__signals_deferred(self);
 		return 0;
 	}
@@ -533,7 +586,7 @@ int weft__signal_process(int sig, const siginfo_t *given)
 	else
 		made_by(&info, sig, SI_USER);
 	if (accepts(self, sig) && (self == weft__rt.main || !main_accepts(sig))) {
-		deliver(self, &info);
+		deliver_here(self, &info);
 		weft__signals_deferred(self);
 		return 0;
 	}
@@ -546,6 +599,11 @@ int weft__signal_process(int sig, const siginfo_t *given)
 /* Preemption enabled: take what is in the table for us, or for anybody, and not blocked. */
 void weft__signals_deferred(struct weft__fiber *self)
 {
+	weft__signals_taken_at(self, NULL);
+}
+
+void weft__signals_taken_at(struct weft__fiber *self, void *frame)
+{
 	siginfo_t info;
 
 	if (!weft__is_fiber(self))
@@ -553,7 +611,10 @@ void weft__signals_deferred(struct weft__fiber *self)
 	/* [SIGP-1] acquire; pairs with release in notify */
 	while (atomic_exchange_explicit(&self->sig_pending, 0, memory_order_acq_rel))
 		while (take_mine(self, ~0ull, &info))
-			deliver(self, &info);
+			if (frame)
+				deliver(self, &info, frame, true);
+			else
+				deliver_here(self, &info);
 }
 
 int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
@@ -564,7 +625,7 @@ int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
 	if (!weft__is_fiber(self))
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &self->sigmask, 8);
 	held = weft__altstack_held(self);
-	mask = self->sigmask & ~weft__preempt_bit();
+	mask = self->sigmask & ~weft__own_signals();
 	if (old)
 		*old = mask;
 	if (!set)
@@ -587,6 +648,8 @@ int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
 	weft__preempt_disable(self);
 	self->sigmask = mask;
 	weft__set_kernel_mask(mask);
+	/* [NOTIFY-5] compiler barrier: the mask before this look; pairs with notify */
+	weft__fence_light();
 	if (weft__signals_waiting() || atomic_load_explicit(&self->sig_bits, memory_order_relaxed)) {
 		atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
 		self->preempt_pending = 1;
@@ -625,12 +688,6 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 		/* pending in the kernel already; what comes later the monitor reads */
 		kset = set & ~reserved();
 		r = syscall(SYS_rt_sigtimedwait, &kset, info, &none, 8);
-		if (r > 0 && info->si_code == FOR_FIBER) {	/* told by notify: it is in the table */
-			weft__wait_cancel(self, ticket);
-			if (info->si_ptr != self)
-				notify(info->si_ptr, (int)r);
-			continue;
-		}
 		if (r > 0) {
 			result = (int)r;
 			weft__wait_cancel(self, ticket);

@@ -5,9 +5,8 @@
  *            runs them only on a fiber in ordinary code; on a worker's own context, or inside the runtime, the signal is put into a
  *            table of pending signals and taken from there where and when it can be: then the handler is simply called
  *            (deliver). Masks belong to fibers; the kernel's is switched along when two fibers' differ (sched.c).
- * Directed:  at a fiber (pthread_kill): into the table. If the fiber runs, its worker is signalled with the fiber's address in
- *            the siginfo, which interrupts a system call as the action says; whoever gets that and is not the fiber
- *            passes it on. If it is parked and accepts the signal, its wait ends (INTERRUPTED) and it takes the signal
+ * Directed:  at a fiber (pthread_kill): into the table. If the fiber runs, its worker is signalled (preempt.c), which ends or restarts a
+ *            system call as the action says. If it is parked and accepts the signal, its wait ends (INTERRUPTED) and it takes the signal
  *            when it is back (weft__finish looks at sig_pending). At oneself (raise): the handler is called, no kernel.
  * Process:   the first thread takes it if it accepts it, as on Linux. One that every kernel thread blocks stays pending in the
  *            kernel; the monitor's signalfd reads it and gives it to a fiber that waits for it (sigwait), or that accepts
@@ -23,10 +22,10 @@
 
 struct weft__fiber;
 
-/* The preemption signal, which the program does not see; 0 while the runtime does not run. */
-int weft__signal_reserved(void);
+/* The set of our own signals, which the program does not see; 0 while the runtime does not run. */
+uint64_t weft__signal_reserved(void);
 
-/* sigaction(2) for the program. 0 or -errno. The reserved signal does not exist: -EINVAL. */
+/* sigaction(2) for the program. 0 or -errno. The reserved signals do not exist: -EINVAL. */
 int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *old);
 
 /* Send to one fiber. 0. `info` NULL: as pthread_kill makes it. */

@@ -12,8 +12,10 @@
 
 /* --- preempt.c --- */
 int weft__preempt_start(void);			/* install the handler */
-/* Ask the worker's fiber to make way. `force`: do not put it off any more. Monitor only. */
+/* Ask the worker's fiber to make way; it looks for signals, too. Not if it has no room for that, or one is on its way that has not been seen. */
 void weft__kick(struct weft__worker *w, uint64_t now);
+/* Have its fiber look for signals, wherever it is, and end the system call that it is in as a handler without SA_RESTART does. */
+void weft__interrupt(struct weft__worker *w);
 
 bool weft__in_libc(uintptr_t pc);		/* or in ld.so */
 
@@ -46,6 +48,7 @@ int weft__signals_fd(void);			/* a signalfd for what no thread of the process ac
 void weft__signals_route(void);			/* monitor: read it and find a fiber that accepts */
 bool weft__signals_waiting(void);		/* there is something in the table */
 void weft__signals_deferred(struct weft__fiber *self);	/* run what was put off; preemption enabled */
+void weft__signals_taken_at(struct weft__fiber *self, void *context);	/* the same, from a signal handler with that frame */
 
 /* for fault.c: has the program a handler, and does it want the alternate stack? The kernel's default from now on. Call the handler, whose
  * frame is on this stack and during which everything is blocked, with the mask that it is to have. `held`: on an alternate stack. */
