@@ -157,7 +157,7 @@ static void enqueue(struct weft__vp *vp, struct weft__fiber *f, enum weft_enqueu
 	submitted();
 }
 
-/* After the fence that follows the switch. [NOTIFY-1] compiler barrier: vp->current before this look; pairs with notify in upcall/signals.c.
+/* After the fence that follows the switch. [NOTIFY-1] compiler barrier: vp->current before this look; pairs with weft__signal_notify.
  * So who notifies a fiber while another one runs where it ran last need not signal the worker. */
 static inline void signals_came(struct weft__fiber *self)
 {

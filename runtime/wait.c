@@ -87,7 +87,7 @@ int weft__wait_park(struct weft__fiber *self, uint64_t ticket, uint64_t deadline
 	uint64_t s;
 
 	/* A signal of the program that came since preemption was disabled: its handler runs when the caller enables it, so not
-	 * if an outer caller has disabled it too. [SIGW-1] compiler barrier: armed before this look; pairs with notify in upcall/signals.c. */
+	 * if an outer caller has disabled it too. [SIGW-1] compiler barrier: armed before this look; pairs with weft__signal_notify. */
 	weft__fence_light();
 	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)) && self->nopreempt == 1) {
 		self->preempt_pending = 1;

@@ -63,7 +63,7 @@ void weft__vp_attach(struct weft__worker *w, struct weft__vp *vp, struct weft__f
 	atomic_store_explicit(&vp->tick, atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1,
 			      memory_order_relaxed);
 	weft__hook_worker_busy(w);
-	/* [NOTIFY-1] compiler barrier: vp->current before its fiber looks at sig_pending; pairs with notify in upcall/signals.c */
+	/* [NOTIFY-1] compiler barrier: vp->current before its fiber looks at sig_pending; pairs with weft__signal_notify */
 	weft__fence_light();
 }
 
@@ -443,7 +443,7 @@ bool weft__vp_retake(struct weft__worker *w, struct weft__vp **out)
 	if (taken) {
 		uint32_t n;
 
-		/* [NOTIFY-3] release, by R2: that it is taken, before the VP can have another fiber; pairs with notify in upcall/signals.c */
+		/* [NOTIFY-3] release, by R2: that it is taken, before the VP can have another fiber; pairs with weft__signal_notify */
 		vp->current = NULL;
 		atomic_store_explicit(&vp->worker, NULL, memory_order_relaxed);
 		atomic_store_explicit(&w->stalled, 1, memory_order_relaxed);

@@ -65,7 +65,7 @@ static void set_held(struct weft__fiber *self, bool held)
 
 void weft__altstack_is_held(struct weft__fiber *self)
 {
-	/* [NOTIFY-4] compiler barrier: the mask before this look; pairs with notify in signals.c, which would have kicked */
+	/* [NOTIFY-4] compiler barrier: the mask before this look; pairs with weft__signal_notify, which would have kicked */
 	weft__fence_light();
 	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
 		self->preempt_pending = 1;

@@ -64,7 +64,7 @@ void weft__block_exit(struct weft__fiber *self)
 		atomic_fetch_add_explicit(&weft__rt.n.unblocked, 1, memory_order_relaxed);
 		if (!weft__vp_reacquire(self))
 			weft__switch_away(self, WEFT__OP_INJECT);
-		/* [NOTIFY-1] compiler barrier, in weft__vp_attach: vp->current before this look; pairs with notify in signals.c */
+		/* [NOTIFY-1] compiler barrier, in weft__vp_attach: vp->current before this look; pairs with weft__signal_notify */
 		if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
 			self->preempt_pending = 1;
 	}

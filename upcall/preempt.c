@@ -13,7 +13,7 @@
  *            5. in the text of libc or ld.so, or with a pthread mutex held: put off DEFER_MAX times, 100 µs apart: whoever needs that
  *               lock next would stall. Not a matter of correctness: the stall is noticed and the VP handed on.
  * Two signals: `signo`, with SA_RESTART, preempts. `signo_interrupt`, without it, comes when the program's signal for the fiber is to end a
- *            system call with EINTR; it preempts nobody. Both have the fiber look for signals that came (notify in signals.c).
+ *            system call with EINTR; it preempts nobody. Both have the fiber look for signals that came (sigroute.c).
  * Nesting:   at most one of each is on its way to a worker (w->kicked, w->interrupted): its handler clears the word. It does
  *            so with everything masked. If another handler could come first, and there the fiber went to another worker, the wrong word
  *            would be cleared, and nobody would ever signal the first worker again. Who makes way sets the mask of the frame.
@@ -147,7 +147,7 @@ static void handler(int sig, siginfo_t *si, void *uc)
 	preempts = sig == weft__rt.signo && !(self->flags & WEFT__F_NO_SIGNAL);
 	weft__frame_keeps_altstack(uc);
 	weft__ids_catch_up(w);
-	/* relaxed, then [NOTIFY-2] compiler barrier: the word before the look at sig_pending; pairs with notify in signals.c */
+	/* relaxed, then [NOTIFY-2] compiler barrier: the word before the look at sig_pending; pairs with weft__signal_notify */
 	atomic_store_explicit(sig == weft__rt.signo ? &w->kicked : &w->interrupted, 0, memory_order_relaxed);
 	weft__fence_light();
 	if (self->kind == WEFT__SCHED)

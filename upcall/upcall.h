@@ -41,20 +41,24 @@ bool weft__state_blocked(pid_t tid);
 void weft__blocked_note(uint64_t ns);		/* monitor: one hand-off took that long from the block */
 void weft__blocked_percentiles(uint64_t *p50, uint64_t *p99);
 
+/* --- sigaction.c --- */
+void weft__signals_start(void);			/* the runtime starts: signals that are entered differently now */
+/* for fault.c: has the program a handler, and does it want the alternate stack? The kernel's default from now on. */
+bool weft__signal_handled(int sig, bool *onstack);
+void weft__signal_default(int sig);
+
 /* --- signals.c --- */
 struct weft__fiber;
-void weft__signals_start(void);			/* the runtime starts: signals that are entered differently now */
+void weft__signals_deferred(struct weft__fiber *self);	/* run what was put off; preemption enabled */
+void weft__signals_taken_at(struct weft__fiber *self, void *frame);	/* the same, from a signal handler with that frame */
+/* for fault.c: call the handler, whose frame is on this stack and during which everything is blocked, with the mask that it is to have.
+ * `held`: on an alternate stack. */
+void weft__signal_fault(int sig, siginfo_t *info, void *context, bool held);
+
+/* --- sigroute.c --- */
 int weft__signals_fd(void);			/* a signalfd for what no thread of the process accepts; -1: none */
 void weft__signals_route(void);			/* monitor: read it and find a fiber that accepts */
 bool weft__signals_waiting(void);		/* there is something in the table */
-void weft__signals_deferred(struct weft__fiber *self);	/* run what was put off; preemption enabled */
-void weft__signals_taken_at(struct weft__fiber *self, void *context);	/* the same, from a signal handler with that frame */
-
-/* for fault.c: has the program a handler, and does it want the alternate stack? The kernel's default from now on. Call the handler, whose
- * frame is on this stack and during which everything is blocked, with the mask that it is to have. `held`: on an alternate stack. */
-bool weft__signal_handled(int sig, bool *onstack);
-void weft__signal_default(int sig);
-void weft__signal_fault(int sig, siginfo_t *info, void *context, bool held);
 
 /* --- monitor.c --- */
 extern enum weft_blocked_source weft__source;	/* the one in use */
