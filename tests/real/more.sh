@@ -13,7 +13,7 @@
 # For WEFT, WEFT_SHIM, BUILDDIR, TIMEOUT_SCALE see tests/common.sh. Exit status: 0 all passed, 1 a failure, 2 usage.
 
 stressors="pthread mutex sem sem-sysv futex fork vfork clone sigq sigfd timer itimer alarm switch yield mq poll pipe eventfd"
-cases="java java_parallel node mariadb openmp tbb nginx haproxy ffmpeg git rsync sort"
+cases="java java_parallel node perl ruby mariadb openmp tbb nginx haproxy ffmpeg git rsync sort"
 for s in $stressors; do
 	cases="$cases stress_${s//-/_}"
 done
@@ -57,6 +57,12 @@ java_parallel_run() {
 
 node_have() { have node; }
 node_run() { limited 120 env UV_THREADPOOL_SIZE=16 node "$here/node_workers.js" && said '^ok: 8 workers, 16 jobs'; }
+
+perl_have() { have perl && { perl -Mthreads -e 1 2>/dev/null || { echo "perl was built without threads"; return 1; }; }; }
+perl_run() { limited 120 perl "$here/threads.pl" && said '^ok$'; }
+
+ruby_have() { have ruby; }
+ruby_run() { limited 120 ruby "$here/threads.rb" && said '^ok$'; }
 
 # --- parallel libraries
 
