@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { THREADS = 40, ROUNDS = 100 };
@@ -13,9 +14,33 @@ enum { THREADS = 40, ROUNDS = 100 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_barrier_t barrier;
+static pthread_cond_t turns = PTHREAD_COND_INITIALIZER;
 static sem_t sem;
-static int sum, shared, racy, race;
+static int turn, sum, shared, racy, race;
 static char *volatile freed;
+
+/* All wait for their turns, by every kind of wait. */
+static void take_turns(int me)
+{
+	struct timespec ts;
+
+	for (int i = 0; i < 3; i++) {
+		pthread_mutex_lock(&lock);
+		while (turn % THREADS != me) {
+			clock_gettime(i == 2 ? CLOCK_MONOTONIC : CLOCK_REALTIME, &ts);
+			ts.tv_sec += 20;
+			if (i == 0)
+				pthread_cond_wait(&turns, &lock);
+			else if (i == 1)
+				pthread_cond_timedwait(&turns, &lock, &ts);
+			else
+				pthread_cond_clockwait(&turns, &lock, CLOCK_MONOTONIC, &ts);
+		}
+		turn++;
+		pthread_cond_broadcast(&turns);
+		pthread_mutex_unlock(&lock);
+	}
+}
 
 static void *work(void *arg)
 {
@@ -23,6 +48,7 @@ static void *work(void *arg)
 	char buf[256];
 
 	pthread_barrier_wait(&barrier);
+	take_turns(me);
 	for (int i = 0; i < ROUNDS; i++) {
 		char *p = malloc(16 + (size_t)i);
 

@@ -30,7 +30,7 @@ for cc in gcc clang; do
 	command -v $cc >/dev/null || continue
 	for kind in address thread; do
 		p=$work/$cc-$kind
-		$cc -g -O1 -pthread -fsanitize=$kind -o "$p" "$top/tests/integration/sanitized.c" 2>/dev/null || continue
+		$cc -D_GNU_SOURCE -g -O1 -pthread -fsanitize=$kind -o "$p" "$top/tests/integration/sanitized.c" 2>/dev/null || continue
 		"$p" >/dev/null 2>&1 || continue	# here it does not even run without weft
 		done=$((done + 1))
 		for settings in WEFT_VPS=2 WEFT_VPS=1 WEFT_FUZZ=100us; do
