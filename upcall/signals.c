@@ -17,6 +17,7 @@
 #include "upcall/sigaction.h"
 #include "upcall/sigroute.h"
 #include "upcall/sigtable.h"
+#include "upcall/sigtimer.h"
 #include "upcall/upcall.h"
 
 uint64_t weft__signal_reserved(void)
@@ -177,6 +178,20 @@ static void look_again(struct weft__fiber *self, void *context)
 	errno = saved;
 }
 
+/* Of a timer that is for one fiber: unless that is us, and we take it now, it goes there. */
+static bool passed_on(struct weft__fiber *self, siginfo_t *info)
+{
+	struct weft__fiber *f;
+
+	if (!weft__sigtimer_take(info, &f) || (f == self && weft__signal_accepts(self, info->si_signo)))
+		return false;
+	if (f) {
+		weft__sigtable_put((uintptr_t)f, info);
+		weft__signal_notify_from_handler(self, f, info->si_signo);
+	}
+	return true;
+}
+
 static void came(struct weft__fiber *self, int sig, siginfo_t *info, ucontext_t *uc)
 {
 	uint64_t mask, interrupted;
@@ -184,6 +199,10 @@ static void came(struct weft__fiber *self, int sig, siginfo_t *info, ucontext_t 
 
 	if (self->worker)
 		weft__frame_keeps_altstack(uc);
+	if (weft__unlikely(info->si_code == SI_TIMER) && passed_on(self, info)) {
+		errno = saved;
+		return;
+	}
 	if (!synchronous(sig, info)) {
 		/* nobody's, or the kernel's mask is still that of who ran here before */
 		if (self->kind == WEFT__SCHED || (self->flags & WEFT__F_ENDING) ||
@@ -395,7 +414,7 @@ uint64_t weft__signal_pending(void)
 
 int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 {
-	struct weft__fiber *self = weft__self();
+	struct weft__fiber *self = weft__self(), *f;
 	struct timespec none = { 0, 0 };
 	uint64_t kset;
 	int result = 0;
@@ -418,8 +437,15 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 		kset = set & ~weft__signals_hidden();
 		r = syscall(SYS_rt_sigtimedwait, &kset, info, &none, 8);
 		if (r > 0) {
-			result = (int)r;
 			weft__wait_cancel(self, ticket);
+			if (weft__sigtimer_take(info, &f) && f != self) {
+				if (f) {
+					weft__sigtable_put((uintptr_t)f, info);
+					weft__signal_notify(f, info->si_signo);
+				}
+				continue;
+			}
+			result = (int)r;
 			break;
 		}
 		why = weft__wait_park(self, ticket, deadline);

@@ -13,6 +13,7 @@
 #include "upcall/netpoll.h"
 #include "upcall/sigaction.h"
 #include "upcall/signals.h"
+#include "upcall/sigtimer.h"
 #include "upcall/upcall.h"
 
 static _Atomic uint64_t left_to_program;	/* by signalfd */
@@ -216,6 +217,7 @@ static void notify_again(void)
 void weft__signals_route(void)
 {
 	struct signalfd_siginfo fdi;
+	struct weft__fiber *f;
 	siginfo_t info;
 
 	while (sigfd >= 0 && syscall(SYS_read, sigfd, &fdi, sizeof fdi) == sizeof fdi) {
@@ -239,7 +241,12 @@ void weft__signals_route(void)
 			info.si_ptr = fdi.ssi_code == SI_QUEUE || fdi.ssi_code == SI_MESGQ || fdi.ssi_code == SI_ASYNCIO ?
 				      (void *)(uintptr_t)fdi.ssi_ptr : NULL;
 		}
-		weft__signal_route(&info);
+		if (!weft__sigtimer_take(&info, &f)) {
+			weft__signal_route(&info);
+		} else if (f) {
+			weft__sigtable_put((uintptr_t)f, &info);
+			weft__signal_notify(f, info.si_signo);
+		}
 	}
 	notify_again();
 	/* those that came to an idle worker, and those that nobody accepted before */
@@ -261,6 +268,7 @@ bool weft__signals_waiting(void)
 void weft__signals_forked(void)
 {
 	weft__sigtable_forked();
+	weft__sigtimer_forked();
 	atomic_store_explicit(&unnotified, 0, memory_order_relaxed);
 	atomic_store_explicit(&left_to_program, 0, memory_order_relaxed);
 	weft__fd_release(sigfd);
