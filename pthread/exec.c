@@ -12,6 +12,7 @@
 #include "pthread/shim.h"
 #include "runtime/runtime.h"
 #include "upcall/block.h"
+#include "upcall/ids.h"
 
 WEFT__REAL(execve);
 WEFT__REAL(execvpe);
@@ -47,8 +48,9 @@ static void after(struct weft__fiber *self)
 
 	if (!self)
 		return;
-	/* relaxed: late kicks are welcome again */
-	atomic_store_explicit(&self->worker->no_kick, 0, memory_order_relaxed);
+	/* [KICK-1] seq_cst: kicks are welcome again, before we look for what was refused; pairs with ids.c:ask_all and preempt.c:send */
+	atomic_store_explicit(&self->worker->no_kick, 0, memory_order_seq_cst);
+	weft__ids_catch_up(self->worker);
 	if (self->sigmask & weft__preempt_bit())
 		weft__set_kernel_mask(self->sigmask);
 	/* for the notifications that were refused */

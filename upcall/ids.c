@@ -14,6 +14,8 @@
 #include "runtime/hooks.h"
 #include "upcall/upcall.h"
 
+#define PATIENCE 1000u		/* yields to the kernel */
+
 static struct {
 	_Atomic uint32_t busy;		/* one change at a time */
 	_Atomic uint32_t any;		/* there has been one */
@@ -42,7 +44,9 @@ void weft__ids_catch_up(struct weft__worker *w)
 	/* [IDS-2] acquire; pairs with release in weft__ids_change: the call */
 	if (weft__likely(!atomic_load_explicit(owes, memory_order_acquire)))
 		return;
-	atomic_store_explicit(owes, 0, memory_order_relaxed);
+	/* relaxed: against a handler on top of us, which does the same */
+	if (!atomic_exchange_explicit(owes, 0, memory_order_relaxed))
+		return;
 	follow();
 	/* [IDS-3] release; pairs with acquire in weft__ids_change */
 	atomic_fetch_sub_explicit(&change.left, 1, memory_order_release);
@@ -50,25 +54,35 @@ void weft__ids_catch_up(struct weft__worker *w)
 
 static void ask_all(struct weft__worker *mine)
 {
-	struct weft__worker *w;
+	struct weft__worker *w, *all;
 
 	atomic_store_explicit(&change.left, 1, memory_order_relaxed);
 	/* [IDS-2] release; pairs with acquire in weft__ids_catch_up */
 	atomic_store_explicit(&change.monitor_owes, 1, memory_order_release);
 	weft__hook_monitor_wake();
 	/* [WORKERS-1] acquire; pairs with release in runtime/start.c:worker_publish */
-	w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
-	for (; w; w = w->all_next) {
+	all = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
+	for (w = all; w; w = w->all_next) {
 		if (w == mine)
 			continue;
 		atomic_fetch_add_explicit(&change.left, 1, memory_order_relaxed);
 		/* [IDS-2] release; pairs with acquire in weft__ids_catch_up */
 		atomic_store_explicit(&w->owes_ids, 1, memory_order_release);
-		weft__arch_syscall(SYS_tgkill, weft__rt.pid, w->tid, weft__rt.signo, 0, 0, 0);
 	}
+	/* [NOTIFY-2] membarrier: the marks before the words of preempt.c:send; pairs with its handler, and with weft__ids_catch_up after
+	 * an exec that failed */
+	weft__fence_heavy();
+	for (w = all; w; w = w->all_next)
+		if (w != mine)
+			weft__nudge(w);
 	/* [IDS-3] acquire; pairs with release in weft__ids_catch_up */
-	while (atomic_load_explicit(&change.left, memory_order_acquire))
+	for (unsigned n = 1; atomic_load_explicit(&change.left, memory_order_acquire); n++) {
+		/* a handler on an alternate stack masks the first signal */
+		for (w = n % PATIENCE ? NULL : all; w; w = w->all_next)
+			if (atomic_load_explicit(&w->owes_ids, memory_order_relaxed))
+				weft__interrupt(w);
 		weft__arch_syscall(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	}
 }
 
 long weft__ids_change(long nr, long a, long b, long c)

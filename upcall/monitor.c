@@ -319,17 +319,13 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 		min_of(next, w->seen_since + grain);
 	if (!(own || injected || imbalance))
 		return;
-	if (injected && ran >= grain) {
-		vp->from_inject = true;
-		kick_after(w, vp, ran, now);
-		min_of(next, now + RETRY_NS);
-	} else if (ran >= q) {
-		/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. Once a quantum this
-		 * is asked directly, whatever the source says. */
-		if (weft__state_blocked(w->tid)) {
-			hand_off(w, now);
-			return;
-		}
+	/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. From the end of a quantum on
+	 * this is asked directly, whatever the source says. */
+	if (ran >= q && weft__state_blocked(w->tid)) {
+		hand_off(w, now);
+	} else if (ran >= q || (injected && ran >= grain)) {
+		if (injected)
+			vp->from_inject = true;
 		kick_after(w, vp, ran, now);
 		min_of(next, now + RETRY_NS);
 	} else {

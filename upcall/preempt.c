@@ -146,10 +146,11 @@ static void handler(int sig, siginfo_t *si, void *uc)
 		return;
 	preempts = sig == weft__rt.signo && !(self->flags & WEFT__F_NO_SIGNAL);
 	weft__frame_keeps_altstack(uc);
-	weft__ids_catch_up(w);
-	/* relaxed, then [NOTIFY-2] compiler barrier: the word before the look at sig_pending; pairs with weft__signal_notify */
+	/* relaxed, then [NOTIFY-2] compiler barrier: the word before the looks at sig_pending and owes_ids; pairs with weft__signal_notify
+	 * and ids.c:ask_all */
 	atomic_store_explicit(sig == weft__rt.signo ? &w->kicked : &w->interrupted, 0, memory_order_relaxed);
 	weft__fence_light();
+	weft__ids_catch_up(w);
 	if (self->kind == WEFT__SCHED)
 		return;
 	if (self->nopreempt) {
@@ -194,6 +195,11 @@ static bool send(struct weft__worker *w, _Atomic uint32_t *on_its_way, int sig, 
 	if (!before)
 		atomic_store_explicit(on_its_way, 0, memory_order_relaxed);
 	return false;
+}
+
+void weft__nudge(struct weft__worker *w)
+{
+	send(w, &w->kicked, weft__rt.signo, false);
 }
 
 void weft__interrupt(struct weft__worker *w)

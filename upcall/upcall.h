@@ -14,6 +14,8 @@
 int weft__preempt_start(void);			/* install the handler */
 /* Ask the worker's fiber to make way; it looks for signals, too. Not if it has no room for that, or one is on its way that has not been seen. */
 void weft__kick(struct weft__worker *w, uint64_t now);
+/* The same, whatever it runs, and however long ago the last one was. It comes when it is not masked. */
+void weft__nudge(struct weft__worker *w);
 /* Have its fiber look for signals, wherever it is, and end the system call that it is in as a handler without SA_RESTART does. */
 void weft__interrupt(struct weft__worker *w);
 
