@@ -32,7 +32,7 @@ if [ -n "$plain" ]; then
 else
 	need_weft
 fi
-for p in mix:stress anywhere:integration; do
+for p in mix:stress forks:stress anywhere:integration; do
 	compile "$build/${p%:*}" "$top/tests/${p#*:}/${p%:*}.c" || exit 1
 done
 each=$((seconds / ${#configs[@]}))
@@ -51,6 +51,10 @@ for config in "${configs[@]}"; do
 	if run "$build/mix" $each "$seed"; then
 		echo "ok   $config: $(sed 's/^mix: //' "$log" | paste -sd';' | sed 's/;/; /g')"
 	fi
+	case $config in
+	WEFT_STATS=0 | WEFT_VPS=1) run "$build/forks" 1000 && echo "ok   $config: $(tail -n 1 "$log")" ;;
+	*VPS=8*) run "$build/forks" 200 && echo "ok   $config: $(tail -n 1 "$log")" ;;
+	esac
 	case $config in
 	*FUZZ*) run "$build/anywhere" $((each / 4 + 1)) && echo "ok   $config: anywhere: $(tail -n 1 "$log")" ;;
 	esac
