@@ -3,7 +3,9 @@
  * second, and how much the compute threads got done in the same time.
  *
  * -o sleep: each operation is a nanosleep of 1 ms. -o pread: a 4 KB pread with O_DIRECT at a
- * random block of the file -p, all threads on one descriptor.
+ * random block of the file -p, all threads on one descriptor. -o cold: a plain pread of 4 KB,
+ * but the file is not in the page cache: it is dropped from there at the start and whenever all
+ * of its blocks have been read, and no block is read twice in between.
  */
 #include "bench.h"
 
@@ -23,9 +25,10 @@ static struct slot {
 	_Alignas(128) atomic_ulong done;	/* relaxed: a statistic, written by one thread */
 	uint64_t sum;
 } blockers[THREADS_MAX], computers[COMPUTE_MAX];
-static bool reading;
+static bool reading, cold;
 static int fd;
 static uint64_t blocks;
+static atomic_ulong reads;		/* relaxed: a number for each read is all it gives */
 static atomic_bool stop;
 
 static void *compute(void *arg)
@@ -41,6 +44,20 @@ static void *compute(void *arg)
 	return NULL;
 }
 
+/* Which block to read next. Cold: a permutation of them all, the same in every language. */
+static uint64_t next_block(uint64_t *x)
+{
+	uint64_t i;
+
+	*x = work(*x, 1);
+	if (!cold)
+		return *x % blocks;
+	i = atomic_fetch_add_explicit(&reads, 1, memory_order_relaxed) % blocks;
+	if (i == 0)
+		must(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), "posix_fadvise");
+	return i * 40503 % blocks;	/* a prime that does not divide the number of blocks */
+}
+
 static void *block(void *arg)
 {
 	struct slot *s = arg;
@@ -52,8 +69,7 @@ static void *block(void *arg)
 		must(posix_memalign(&buf, BLOCK, BLOCK), "posix_memalign");
 	for (unsigned long n = 1; !atomic_load_explicit(&stop, memory_order_relaxed); n++) {
 		if (reading) {
-			x = work(x, 1);
-			if (pread(fd, buf, BLOCK, (off_t)(x % blocks * BLOCK)) != BLOCK)
+			if (pread(fd, buf, BLOCK, (off_t)(next_block(&x) * BLOCK)) != BLOCK)
 				must(errno ? errno : EIO, "pread");
 		} else if (nanosleep(&ms, NULL)) {
 			must(errno, "nanosleep");
@@ -77,12 +93,14 @@ static void open_file(const char *path)
 {
 	struct stat st;
 
-	fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	fd = open(path, O_RDONLY | O_CLOEXEC | (cold ? 0 : O_DIRECT));
 	if (fd < 0 || fstat(fd, &st))
 		must(errno, path);
 	blocks = (uint64_t)st.st_size / BLOCK;
-	if (!blocks)
+	if (!blocks || (cold && blocks % 40503 == 0))
 		must(EINVAL, path);
+	if (cold)			/* nothing is read that nobody asked for */
+		must(posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM), "posix_fadvise");
 }
 
 int main(int argc, char **argv)
@@ -94,7 +112,8 @@ int main(int argc, char **argv)
 
 	if (n > THREADS_MAX || nc > COMPUTE_MAX)
 		must(EINVAL, "-n or -c");
-	reading = strcmp(option_text(argc, argv, 'o', "sleep"), "pread") == 0;
+	cold = strcmp(option_text(argc, argv, 'o', "sleep"), "cold") == 0;
+	reading = cold || strcmp(option_text(argc, argv, 'o', "sleep"), "pread") == 0;
 	if (reading)
 		open_file(option_text(argc, argv, 'p', "bench.data"));
 	for (unsigned long i = 0; i < nc; i++)

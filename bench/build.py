@@ -10,7 +10,10 @@ import shutil
 import subprocess
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PTHREAD = ("switch", "yield", "spawn", "mutex", "pingpong", "contend", "blockmix", "handoff")
+PTHREAD = ("switch", "yield", "spawn", "mutex", "pingpong", "contend", "blockmix", "handoff",
+           "echoload", "million", "sleepers", "recycle")
+HEADERS = ("bench.h", "histogram.h", "proc.h")
+EXAMPLES = ("echo_threads", "echo_epoll")
 
 
 class Programs:
@@ -25,7 +28,7 @@ class Programs:
         return os.path.join(self.bindir, program)
 
     def build(self, program, sources, package, *command):
-        """`command` with the program's file at "@" and the first source's at "%"."""
+        """`command` with the program's file at "@", the first source's at "%", all at "%%"."""
         target = self.path(program)
         sources = [os.path.join(HERE, s) for s in sources]
         if os.path.exists(target):
@@ -36,7 +39,8 @@ class Programs:
             self.missing[program] = "%s is not installed (Debian package: %s)" % (
                 command[0], package)
             return
-        command = [target if c == "@" else sources[0] if c == "%" else c for c in command]
+        words = {"@": [target], "%": sources[:1], "%%": sources}
+        command = [w for c in command for w in words.get(c, [c])]
         env = dict(os.environ, GO111MODULE="off", GOFLAGS="", GOPROXY="off")
         if "HOME" not in env and "GOCACHE" not in env:
             env["GOCACHE"] = os.path.join(self.bindir, "gocache")
@@ -55,12 +59,16 @@ class Programs:
         cc = (*os.environ.get("CC", "cc").split(), "-std=gnu11", "-O2", "-D_GNU_SOURCE",
               "-I" + os.path.join(HERE, "..", "include"), "-o", "@", "%")
         for p in PTHREAD:
-            self.build(p, [p + ".c", "bench.h"], "gcc", *cc, "-pthread")
+            self.build(p, [p + ".c", *HEADERS], "gcc", *cc, "-pthread")
+        for p in EXAMPLES:
+            self.build(p, ["../examples/%s.c" % p, "../examples/echo.h"], "gcc", *cc, "-pthread")
         libdir = os.environ.get("WEFT_LIBDIR") or os.path.dirname(self.shim or "./")
         self.build("native", ["native.c", "bench.h"], "gcc", *cc,
                    "-L" + libdir, "-Wl,-rpath," + libdir, "-lweft")
-        self.build("gobench", ["go/bench.go"], "golang-go", "go", "build", "-o", "@", "%")
+        self.build("gobench", ["go/bench.go", "go/scale.go"], "golang-go", "go", "build",
+                   "-o", "@", "%%")
         self.build("peer_boost", ["peer_boost.cpp"], "libboost-fiber-dev", "c++", "-O2",
                    "-o", "@", "%", "-lboost_fiber", "-lboost_context", "-pthread")
         self.build("peer_st", ["peer_st.c", "bench.h"], "libst-dev", *cc, "-lst")
+        self.build("echo_st", ["echo_st.c", "../examples/echo.h"], "libst-dev", *cc, "-lst")
         return self.missing

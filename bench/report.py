@@ -7,10 +7,13 @@ import subprocess
 
 import suite
 
-COLUMNS = (suite.NPTL, suite.WEFT, suite.FULL, suite.SHARED, suite.GO, suite.BOOST, suite.ST)
-SHORT = {suite.FULL: "native", suite.SHARED: "shared", suite.BOOST: "Boost", suite.ST: "ST"}
+COLUMNS = (suite.NPTL, suite.WEFT, suite.FULL, suite.SHARED, suite.GO, suite.BOOST, suite.ST,
+           suite.EPOLL)
+SHORT = {suite.FULL: "native", suite.SHARED: "shared", suite.BOOST: "Boost", suite.ST: "ST",
+         suite.EPOLL: "epoll"}
 COLOURS = {suite.WEFT: "#b2182b", suite.FULL: "#ef8a62", suite.SHARED: "#fddbc7",
-           suite.GO: "#2166ac", suite.BOOST: "#878787", suite.ST: "#c8c8c8"}
+           suite.GO: "#2166ac", suite.BOOST: "#878787", suite.ST: "#c8c8c8",
+           suite.NPTL: "#4d9221", suite.EPOLL: "#444444"}
 
 
 def number(v):
@@ -71,11 +74,12 @@ class Results:
 def block(results, bench):
     """The lines of one benchmark: median, spread and ratios of every contestant."""
     cpus = "one CPU" if bench.cpus == 1 else "%d CPUs" % bench.cpus
+    cpus += ", the load on another" if bench.load else ""
     lines = ["", "%s: %s (%s)" % (bench.key, bench.title, cpus)]
-    bases = [b for b in (suite.NPTL, suite.GO) if b in bench.commands]
+    bases = [b for b in (suite.NPTL, suite.GO, suite.EPOLL) if b in bench.commands]
     for metric in bench.metrics:
         head = "  %-32s%10s%11s%11s" % (metric.what, "median", "min", "max")
-        head += "".join("%9s" % ("x " + b) for b in bases)
+        head += "".join("%9s" % ("x " + SHORT.get(b, b)) for b in bases)
         head += "".join("%12s" % e.replace("_us", ", us") for e in metric.extra)
         lines.append(head)
         for contestant in bench.commands:
@@ -99,14 +103,15 @@ def line(results, key, metric, contestant, bases):
 
 def summary(results, benches):
     """Medians side by side."""
+    columns = [c for c in COLUMNS if any(results.runs.get(b.key, {}).get(c) for b in benches)]
     lines = ["", "Medians side by side (ns where nothing else is said)",
-             "  %-23s" % "" + "".join("%11s" % SHORT.get(c, c) for c in COLUMNS)]
+             "  %-23s" % "" + "".join("%11s" % SHORT.get(c, c) for c in columns)]
     for bench in benches:
         if suite.WEFT not in bench.commands:
             continue
         for metric in bench.metrics:
             name = "%s, %s" % (bench.key, metric.short) if metric.short else bench.key
-            cells = [results.median(bench.key, c, metric.name) for c in COLUMNS]
+            cells = [results.median(bench.key, c, metric.name) for c in columns]
             lines.append("  %-23s" % name + "".join("%11s" % number(c) for c in cells))
     return lines if len(lines) > 3 else []
 
@@ -139,29 +144,31 @@ def save(path, machine, results, benches, aims):
             contestants[contestant] = {"failure": results.why(bench.key, contestant),
                                        "metrics": metrics}
         data["benches"][bench.key] = {"title": bench.title, "cpus": bench.cpus,
+                                      "load_on_another": bool(bench.load),
                                       "contestants": contestants}
     with open(path, "w") as f:
         json.dump(data, f, indent=1)
         f.write("\n")
 
 
-def rows(results, benches, metrics):
-    """(label, benchmark, metric) of what one panel of the plot shows."""
+def rows(results, benches, metrics, base=suite.NPTL, served=False):
+    """(label, benchmark, metric, base) of what one panel of the plot shows."""
     labels = {"pingpong2": "pingpong\\n2 CPUs", "spawn1000": "spawn by 1000"}
     for bench in benches:
         for metric in bench.metrics:
-            if metric.name in metrics and results.median(bench.key, suite.NPTL, metric.name):
+            if (metric.name in metrics and bool(bench.load) == served
+                    and results.median(bench.key, base, metric.name)):
                 label = labels.get(bench.key, bench.key)
                 if len(bench.metrics) > 1:
                     label += "\\n" + metric.short
-                yield label, bench, metric
+                yield label, bench, metric, base
 
 
 def panel(results, listed, contestants):
     """A gnuplot data block: one line per benchmark, one column per contestant."""
     out = []
-    for label, bench, metric in listed:
-        base = results.median(bench.key, suite.NPTL, metric.name)
+    for label, bench, metric, base in listed:
+        base = results.median(bench.key, base, metric.name)
         cells = (better(metric, base, results.median(bench.key, c, metric.name))
                  for c in contestants)
         out.append('"%s" ' % label + " ".join("?" if c is None else "%.4g" % c for c in cells))
@@ -187,6 +194,12 @@ set yrange [0.5:*]
 set ylabel "times faster"
 set arrow 1 from graph 0, first 1 to graph 1, first 1 nohead lc rgb '#444444' front
 """
+ECHO = """set title "Echo server on one CPU: times as good as the epoll loop (more is better)"
+unset logscale y
+set yrange [0:*]
+set ylabel "times as good"
+set arrow 1 from graph 0, first 0.95 to graph 1, first 0.95 nohead dt 2 lc rgb '#444444' front
+"""
 RATE = """set title "Rate on two CPUs relative to NPTL (1 = NPTL; aim of the blocking mix: 0.9)"
 unset logscale y
 set yrange [0:*]
@@ -198,10 +211,15 @@ set arrow 1 from graph 0, first 0.9 to graph 1, first 0.9 nohead dt 2 lc rgb '#4
 def plot(path, results, benches):
     """Draw it: times faster than NPTL on a logarithmic scale, below it rates relative to NPTL.
     Returns why that was not possible, or None."""
-    present = [c for c in COLOURS if any(c in runs for runs in results.runs.values())]
-    few = [c for c in present if c not in (suite.BOOST, suite.ST)]
-    panels = [(FAST, list(rows(results, benches, ("ns",))), present),
-              (RATE, list(rows(results, benches, ("rate", "ops", "compute"))), few)]
+    def present(*without):
+        return [c for c in COLOURS if c not in without
+                and any(c in runs for runs in results.runs.values())]
+
+    panels = [(FAST, list(rows(results, benches, ("ns",))), present(suite.NPTL, suite.EPOLL)),
+              (RATE, list(rows(results, benches, ("rate", "ops", "compute"))),
+               present(suite.NPTL, suite.EPOLL, suite.BOOST, suite.ST)),
+              (ECHO, list(rows(results, benches, ("rate", "cpu_us", "p99_us"), suite.EPOLL, True)),
+               present(suite.FULL, suite.SHARED, suite.BOOST))]
     panels = [p for p in panels if p[1] and p[2]]
     if not panels:
         return "there is nothing to compare"

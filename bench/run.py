@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import report
 import suite
 
 DATA_SIZE = 256 << 20
-DEADLINE = 600          # seconds for everything; what has not started by then is left out
+DEADLINE = 2400         # seconds for everything; what has not started by then is left out
 OURS = ("WEFT", "WEFT_SHIM", "WEFT_LIBDIR", "BENCHDIR")   # for this driver, not for the runtime
 
 
@@ -40,7 +41,9 @@ class Runner:
         program, *args = bench.commands[contestant]
         if program in self.programs.missing:
             return "left out (see above)"
-        command = [self.programs.path(program), *args, "-t", str(ms)]
+        command = [self.programs.path(program), *args]
+        if not bench.load and bench.ms:
+            command += ["-t", str(ms)]
         env = {k: v for k, v in os.environ.items() if k not in OURS and k != "LD_PRELOAD"}
         env["GOMAXPROCS"] = str(bench.cpus)
         if contestant.startswith(suite.WEFT):
@@ -58,30 +61,86 @@ class Runner:
                 return "left out: no weft here; set WEFT_SHIM or WEFT"
         return command, env
 
+    def start(self, bench, command, env, cpus):
+        """The process, in a group of its own."""
+        def prepare():
+            os.sched_setaffinity(0, cpus)
+            if bench.files:
+                hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return subprocess.Popen(command, env=env, text=True, errors="replace",
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, start_new_session=True,
+                                preexec_fn=prepare)
+
     def run(self, bench, contestant):
         """One run: its figures, or a text that says why there are none."""
         ms = max(20, int(bench.ms * self.scale))
         ready = self.command(bench, contestant, ms)
         if isinstance(ready, str):
             return ready
-        cpus, limit = self.cpus[:bench.cpus], max(5.0, 8 * ms / 1000)
-        child = subprocess.Popen(ready[0], env=ready[1], text=True, errors="replace",
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, start_new_session=True,
-                                 preexec_fn=lambda: os.sched_setaffinity(0, cpus))
+        limit = max(5.0, 8 * ms / 1000) + bench.wait
+        child = self.start(bench, *ready, self.cpus[:bench.cpus])
+        if bench.load:
+            return self.serve(bench, child, ms, limit)
+        out, err, why = finish(child, limit)
+        return why or figures(out, err) or "failed: it printed no figures"
+
+    def serve(self, bench, server, ms, limit):
+        """`server` is the contestant: put the load on it; what that prints are the figures."""
         try:
-            out, err = child.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.communicate()
-            return "failed: not finished after %.0f s" % limit
-        if child.returncode:
-            how = "status %d" % child.returncode
-            if child.returncode < 0:
-                how = "killed by %s" % signal.Signals(-child.returncode).name
-            last = err.strip().splitlines()[-1:] or [""]
-            return "failed: %s %s" % (how, last[0][:120])
-        return figures(out, err) or "failed: it printed no figures"
+            if not select.select([server.stdout], [], [], 10)[0]:
+                return "failed: the server did not start"
+            port = server.stdout.readline().strip().rpartition(":")[2]
+            if not port.isdigit():
+                return finish(server, 5)[2] or "failed: the server did not say where it listens"
+            program, *args = bench.load
+            if program in self.programs.missing:
+                return "left out (see above)"
+            command = [self.programs.path(program), *args, "-p", port, "-P", str(server.pid),
+                       "-t", str(ms)]
+            load = self.start(bench, command, None, self.cpus[bench.cpus:bench.cpus + 1])
+            out, err, why = finish(load, limit)
+            if why:
+                last = "" if server.poll() is None else finish(server, 5)[2] or ""
+                return why + (last and "; the server: " + last)
+            return finish(server, 10 + bench.wait)[2] or figures(out, err)
+        finally:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.communicate()
+
+
+def finish(child, limit):
+    """Wait for a process: its output, its messages, and what went wrong or None."""
+    try:
+        out, err = child.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        out, err = child.communicate()
+        return out, err, "failed: not finished after %.0f s" % limit
+    if not child.returncode:
+        return out, err, None
+    how = "status %d" % child.returncode
+    if child.returncode < 0:
+        how = "killed by %s" % signal.Signals(-child.returncode).name
+    last = err.strip().splitlines()[-1:] or [""]
+    return out, err, "failed: %s %s" % (how, last[0][:120])
+
+
+def lacking(bench, cpus):
+    """Why this machine cannot run it, or None."""
+    if bench.needs_cpus > cpus:
+        return "it needs %d CPUs" % bench.needs_cpus
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < bench.files:
+        return "it needs %d descriptors and the hard limit (ulimit -Hn) is %d" % (bench.files, hard)
+    with open("/proc/meminfo") as f:
+        free = int(re.search(r"MemAvailable: *(\d+)", f.read()).group(1)) << 10
+    if free < bench.memory:
+        return "it needs %.1f GB of memory and %.1f are available" % (
+            bench.memory / 1e9, free / 1e9)
+    return None
 
 
 def figures(out, err):
@@ -149,7 +208,7 @@ def arguments():
         prog="run.sh", description="Run weft's benchmarks against NPTL, Go and others.",
         epilog="names: %s; or one benchmark of a group, as printed" % ", ".join(groups))
     p.add_argument("--quick", action="store_true",
-                   help="less than a minute: median of 3, shorter runs")
+                   help="about three minutes: median of 3, shorter runs, no million of threads")
     p.add_argument("--runs", type=int, help="runs per contestant (7; quick: 3)")
     p.add_argument("--only", metavar="CONTESTANT", action="append",
                    help="only this contestant, by its name in the tables (may be repeated)")
@@ -183,22 +242,24 @@ def run_all(args, runner, results, count):
     """Run and print the benchmarks that were asked for; returns them."""
     begin, shown, data = time.monotonic(), [], None
     with tempfile.TemporaryDirectory(prefix="weft-bench.") as scratch:
-        if not args.names or {"blockmix", "pread"} & set(args.names):
+        if not args.names or {"blockmix", "pread", "coldread"} & set(args.names):
             data, why = make_data(args.dir)
             if why:
-                say("left out: pread: " + why)
+                say("left out: pread, coldread: " + why)
         try:
-            for bench in suite.benches(data, scratch):
+            for bench in suite.benches(data, scratch, args.quick):
                 if args.names and not {bench.group, bench.key} & set(args.names):
                     continue
                 if args.only:
                     bench.commands = {c: v for c, v in bench.commands.items() if c in args.only}
-                if bench.cpus > len(runner.cpus):
-                    say("\n%s: left out: it needs %d CPUs" % (bench.key, bench.cpus))
+                lack = lacking(bench, len(runner.cpus))
+                if lack:
+                    say("\n%s: left out: %s" % (bench.key, lack))
                 elif time.monotonic() - begin > DEADLINE:
                     say("\n%s: left out: %d s are used up" % (bench.key, DEADLINE))
                 elif bench.commands:
-                    measure(runner, results, bench, count)
+                    measure(runner, results, bench,
+                            count if args.runs else min(count, bench.runs or count))
                     shown.append(bench)
                     say("\n".join(report.block(results, bench)))
         finally:

@@ -7,8 +7,11 @@ An aim is a sentence with a limit, computed from the medians of one run of the s
 
 NPTL, WEFT, FULL, SHARED = "NPTL", "weft", "weft native", "weft shared"
 GO, GOCHAN, BOOST, ST = "Go", "Go channels", "Boost.Fiber", "State Threads"
+EPOLL = "epoll loop"
 BARE, FSBASE = "bare switch", "bare + wrfsbase"
 SOURCES = ("records", "marks", "state")
+ECHO_SIZES = (100, 1000, 10000)
+NPTL_MAX = 40000		# threads that NPTL is asked for to see where it stops
 
 
 class Metric:
@@ -21,11 +24,22 @@ class Metric:
 
 
 class Bench:
-    """One benchmark: contestants in the order in which they take turns, each with its command."""
+    """One benchmark: contestants in the order in which they take turns, each with its command.
 
-    def __init__(self, group, key, title, cpus, metrics, commands, ms, env=None):
+    `runs`: at most so many of each, unless the user said how many; `wait`: seconds that a run may
+    take beyond its time; `files`, `memory`: descriptors and bytes that it needs; `load`: the
+    command that is started, on the next CPU, beside a contestant that is a server."""
+
+    def __init__(self, group, key, title, cpus, metrics, commands, ms, env=None, *, runs=None,
+                 wait=0, files=0, memory=0, load=None):
         self.group, self.key, self.title, self.cpus = group, key, title, cpus
         self.metrics, self.commands, self.ms, self.env = metrics, commands, ms, env or {}
+        self.runs, self.wait, self.files, self.memory = runs, wait, files, memory
+        self.load = load
+
+    @property
+    def needs_cpus(self):
+        return self.cpus + (1 if self.load else 0)
 
 
 def by_source(source):
@@ -83,12 +97,14 @@ def contended():
 def mixes(data):
     both = [Metric("ops", "blocking operations per second", True, "ops/s"),
             Metric("compute", "compute units per second", True, "compute/s")]
-    kinds = [("sleep", "sleep 1 ms", [])]
+    kinds = [("blockmix", "sleep", "sleep 1 ms", ["-o", "sleep"])]
     if data:
-        kinds.append(("pread", "read 4 KB with O_DIRECT", ["-p", data]))
-    return [Bench("blockmix", op, "64 threads %s in a loop beside 2 compute threads" % what, 2,
-                  both, threads("blockmix", "-o", op, *args, peers=False, native=False), 1000)
-            for op, what, args in kinds]
+        kinds += [("blockmix", "pread", "read 4 KB with O_DIRECT", ["-o", "pread", "-p", data]),
+                  ("coldread", "coldread", "read 4 KB that are not in the page cache",
+                   ["-o", "cold", "-p", data])]
+    return [Bench(group, key, "64 threads %s in a loop beside 2 compute threads" % what, 2,
+                  both, threads("blockmix", *args, peers=False, native=False), 1000)
+            for group, key, what, args in kinds]
 
 
 def handoffs(scratch):
@@ -104,9 +120,61 @@ def handoffs(scratch):
     return out
 
 
-def benches(data, scratch):
-    """All benchmarks. `data`: file to read with O_DIRECT, or None; `scratch`: a directory."""
-    return cheap() + contended() + mixes(data) + handoffs(scratch)
+def echo():
+    """One server per contestant, the same load on all."""
+    metrics = [Metric("rate", "requests per second", True, "rate", ("rss_mb", "kthreads", "load")),
+               Metric("cpu_us", "server's CPU us per request", short="CPU us"),
+               Metric("p50_us", "latency, median, us", short="p50 us"),
+               Metric("p99_us", "latency, 99th percentile, us", short="p99 us")]
+    out = []
+    for n in ECHO_SIZES:
+        text = str(n)
+        commands = {NPTL: ["echo_threads", text], WEFT: ["echo_threads", text],
+                    GO: ["gobench", "echo", "-n", text], ST: ["echo_st", text],
+                    EPOLL: ["echo_epoll", text]}
+        out.append(Bench("echo", "echo%d" % n, "A thread per connection, {:,} connections, 64 "
+                         "bytes".format(n), 1, metrics, commands, 2000, runs=5,
+                         wait=30 + n / 200, files=n + 100, load=["echoload", "-n", text]))
+    return out
+
+
+def many(quick):
+    """As many threads as there is memory for."""
+    parked = [Metric("ns", "ns per thread, all phases", short="ns",
+                     extra=("create_s", "wake_s", "join_s")),
+              Metric("cpu_ns", "CPU ns, less first touches", short="CPU ns"),
+              Metric("bytes", "bytes per parked thread", short="bytes",
+                     extra=("tables", "threads"))]
+    out = []
+    for n, nptl, runs in ((1000, 1000, None), (100000, NPTL_MAX, 3), (1000000, None, 1)):
+        if quick and n > 100000:
+            continue
+        commands = {NPTL: ["million", "-n", str(nptl)], WEFT: ["million", "-n", str(n)],
+                    GO: ["gobench", "million", "-n", str(n)]}
+        if nptl is None:
+            del commands[NPTL]
+        out.append(Bench("million", "million" if n == 1000000 else "park%d" % n,
+                         "{:,} threads created, parked, woken, joined".format(n), 2, parked,
+                         commands, 0, runs=runs, wait=30 + n / 4000, memory=n * 18000))
+    late = [Metric("p50_us", "late by, median, us", short="p50 us"),
+            Metric("p99_us", "late by, 99th percentile, us", short="p99 us"),
+            Metric("cpu", "% of a CPU", short="% CPU", extra=("wakes", "rss_mb", "kthreads"))]
+    out.append(Bench("sleepers", "sleepers", "100,000 threads sleep 1 to 1000 ms over and over", 2,
+                     late, {WEFT: ["sleepers"], GO: ["gobench", "sleepers"]},
+                     10000 if quick else 30000, runs=1, wait=60, memory=2 << 30))
+    count = "200000" if quick else "10000000"
+    each = [Metric("ns", "ns per thread", extra=("first_mb", "last_mb", "growth"))]
+    commands = {NPTL: ["recycle", "-n", "100000"], WEFT: ["recycle", "-n", count],
+                GO: ["gobench", "recycle", "-n", count]}
+    out.append(Bench("recycle", "recycle", "%s threads created and joined, 1,000 alive at a time "
+                     "(NPTL: 100,000)" % "{:,}".format(int(count)), 2, each, commands, 0,
+                     runs=1, wait=240))
+    return out
+
+
+def benches(data, scratch, quick=False):
+    """All benchmarks. `data`: file to read, or None; `scratch`: a directory."""
+    return (cheap() + contended() + mixes(data) + handoffs(scratch) + echo() + many(quick))
 
 
 class Aim:
@@ -166,6 +234,35 @@ def aims(get, overlap):
         for metric, what in (("ops", "operations"), ("compute", "compute")):
             out.append(Aim("blocking mix, %s: %s, of NPTL's" % (key, what),
                            times(key, WEFT, NPTL, metric), 0.9, True))
+    for metric, what in (("ops", "reads"), ("compute", "compute")):
+        for other in (NPTL, GO):
+            out.append(Aim("cold reads: %s, of %s's" % (what, other),
+                           times("coldread", WEFT, other, metric), 0.9, True))
+    for n in ECHO_SIZES:
+        key = "echo%d" % n
+        name = "echo, %d: " % n
+        out.append(Aim(name + "rate, of the epoll loop's", times(key, WEFT, EPOLL, "rate"), 0.95,
+                       True, even=overlap(key, WEFT, EPOLL, "rate")))
+        for other in (NPTL, GO):
+            out += [Aim(name + "rate, of %s's" % other, times(key, WEFT, other, "rate"), 1, True,
+                        even=overlap(key, WEFT, other, "rate")),
+                    Aim(name + "p99, of %s's" % other, times(key, WEFT, other, "p99_us"), 1,
+                        False, even=overlap(key, WEFT, other, "p99_us"))]
+        out.append(Aim(name + "kernel threads", get(key, WEFT, "kthreads"), 8, False, ""))
+    costs = [get(key, WEFT, "cpu_ns") for key in ("park1000", "park100000", "million")]
+    costs = [c for c in costs if c]
+    out += [
+        Aim("bytes per parked thread", get("park100000", WEFT, "bytes"), 9 * 1024, False, "B"),
+        Aim("bytes per parked thread, of a million", get("million", WEFT, "bytes"), 9 * 1024,
+            False, "B"),
+        Aim("cost per thread, most of least of the sizes",
+            ratio(max(costs), min(costs)) if len(costs) > 1 else None, 1.5, False),
+        Aim("sleepers: lateness p50, of Go's", times("sleepers", WEFT, GO, "p50_us"), 1, False),
+        Aim("sleepers: lateness p99, of Go's", times("sleepers", WEFT, GO, "p99_us"), 1, False),
+        Aim("sleepers: CPU used, of Go's", times("sleepers", WEFT, GO, "cpu"), 1, False),
+        Aim("recycle: memory at the end, of that after the first 10,000",
+            get("recycle", WEFT, "growth"), 1.05, False),
+    ]
     for key in ("flock", "fifo", "fgets"):
         for source in SOURCES:
             out.append(Aim("hand-off, %s by %s: compute kept" % (key, source),

@@ -244,16 +244,32 @@ func aligned() []byte {
 	return b[skip : skip+blockSize]
 }
 
+const (
+	fadvRandom   = 1
+	fadvDontNeed = 4
+)
+
+func fadvise(fd, advice int) {
+	_, _, err := syscall.Syscall6(syscall.SYS_FADVISE64, uintptr(fd), 0, 0, uintptr(advice), 0, 0)
+	if err != 0 {
+		die(err)
+	}
+}
+
 func blockmix(n int, operation, path string, budget time.Duration) {
 	var stop uint32
 	var done sync.WaitGroup
 	blockers := make([]slot, n)
 	compute := make([]slot, computers)
-	fd, blocks := -1, uint64(1)
-	if operation == "pread" {
+	fd, blocks, reads := -1, uint64(1), uint64(0)
+	cold := operation == "cold"
+	if operation != "sleep" {
 		var st syscall.Stat_t
 		var err error
-		const flags = syscall.O_RDONLY | syscall.O_DIRECT | syscall.O_CLOEXEC
+		flags := syscall.O_RDONLY | syscall.O_CLOEXEC
+		if !cold {
+			flags |= syscall.O_DIRECT
+		}
 		if fd, err = syscall.Open(path, flags, 0); err != nil {
 			die(err)
 		}
@@ -261,6 +277,21 @@ func blockmix(n int, operation, path string, budget time.Duration) {
 			die(err)
 		}
 		blocks = uint64(st.Size) / blockSize
+		if cold {
+			fadvise(fd, fadvRandom)
+		}
+	}
+	// nextBlock is next_block() of blockmix.c.
+	nextBlock := func(x *uint64) uint64 {
+		*x = work(*x, 1)
+		if !cold {
+			return *x % blocks
+		}
+		i := (atomic.AddUint64(&reads, 1) - 1) % blocks
+		if i == 0 {
+			fadvise(fd, fadvDontNeed)
+		}
+		return i * 40503 % blocks
 	}
 	done.Add(n + computers)
 	for i := range compute {
@@ -277,9 +308,8 @@ func blockmix(n int, operation, path string, budget time.Duration) {
 		go func(s *slot, x uint64) {
 			buf := aligned()
 			for mine := uint64(1); atomic.LoadUint32(&stop) == 0; mine++ {
-				if operation == "pread" {
-					x = work(x, 1)
-					got, err := syscall.Pread(fd, buf, int64(x%blocks*blockSize))
+				if operation != "sleep" {
+					got, err := syscall.Pread(fd, buf, int64(nextBlock(&x)*blockSize))
 					if got != blockSize {
 						die(err)
 					}
@@ -326,6 +356,14 @@ func main() {
 		contend(number("-n", 64), number("-w", 0), budget)
 	case "blockmix":
 		blockmix(number("-n", 64), option("-o", "sleep"), option("-p", "bench.data"), budget)
+	case "echo":
+		echo(number("-n", 1))
+	case "million":
+		million(number("-n", 1000))
+	case "sleepers":
+		sleepers(number("-n", 100000), budget)
+	case "recycle":
+		recycle(number("-n", 10000000), number("-a", 1000))
 	default:
 		fmt.Fprintln(os.Stderr, "bench: no benchmark is called", os.Args[1])
 		os.Exit(2)
