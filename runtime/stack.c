@@ -38,7 +38,7 @@
 #define POOL_KEEP 1024u		/* free fibers a VP keeps, pages and all */
 #define HOT_KEEP 2048u		/* and the shared lists of all classes together */
 #define COLOURS 16u
-#define COLOUR 256u
+#define COLOUR 128u
 #define HOT_TOP (16 * 1024ul)	/* what is kept of a stack whose pages are given back */
 #define SLAB_BYTES (64ul << 20)	/* first slabs; virtual, not memory */
 #define SLAB_MAX_SLOTS 4096u
