@@ -3,6 +3,8 @@
  * seconds of each phase and the memory of a parked thread. Default attributes, or stacks of -s
  * bytes.
  *
+ * `kept` is the memory that is still resident after the last was joined, per thread.
+ *
  * When pthread_create says EAGAIN, that is where it stops: the threads there are go on through the
  * other phases, and `threads` tells how many there were.
  *
@@ -149,11 +151,11 @@ static void phase_end(struct phase begin, const char *name)
 
 int main(int argc, char **argv)
 {
-	unsigned long stack = option(argc, argv, 's', 0), rss, tables;
+	unsigned long stack = option(argc, argv, 's', 0), before, rss, kb, tables;
 	pthread_attr_t attr;
 	struct phase begin;
 	pthread_t *id;
-	double page, table, net;
+	double page, table, net, kept;
 
 	n = option(argc, argv, 'n', 1000);
 	if (n < 1 || n > THREADS_MAX)
@@ -167,13 +169,14 @@ int main(int argc, char **argv)
 		must(pthread_attr_setstacksize(&attr, stack), "-s");
 	price_start(&dense);
 	price_start(&sparse);
-	rss = proc_status(getpid(), "VmRSS:");
+	before = rss = proc_status(getpid(), "VmRSS:");
 	tables = proc_status(getpid(), "VmPTE:");
 
 	begin = here();
 	create_all(id, &attr);
 	phase_end(begin, "create_s");
-	rss = proc_status(getpid(), "VmRSS:") - rss;
+	kb = (dense.touched + sparse.touched) * PAGE / 1024;
+	rss = proc_status(getpid(), "VmRSS:") - rss - kb;
 	tables = proc_status(getpid(), "VmPTE:") - tables;
 	begin = here();
 	wake_all();
@@ -182,10 +185,11 @@ int main(int argc, char **argv)
 	join_all(id);
 	phase_end(begin, "join_s");
 
+	kept = (double)proc_status(getpid(), "VmRSS:") - (double)before - (double)kb;
 	report("seconds", (double)sum.wall / 1e9, "s");
 	report("threads", (double)n, "threads");
-	rss -= (dense.touched + sparse.touched) * PAGE / 1024;
 	report("bytes", (double)rss * 1024 / (double)n, "bytes/thread");
+	report("kept", kept * 1024 / (double)n, "bytes/thread");
 	report("tables", (double)tables * 1024 / (double)n, "bytes/thread");
 	report("ns", (double)sum.wall / (double)n, "ns/thread");
 	/* the touches of price_touch are no threads' */

@@ -144,7 +144,7 @@ def many(quick):
                      extra=("create_s", "wake_s", "join_s")),
               Metric("cpu_ns", "CPU ns, less first touches", short="CPU ns"),
               Metric("bytes", "bytes per parked thread", short="bytes",
-                     extra=("tables", "threads"))]
+                     extra=("tables", "kept", "threads"))]
     out = []
     for n, nptl, runs in ((1000, 1000, None), (100000, NPTL_MAX, 3), (1000000, None, 1)):
         if quick and n > 100000:

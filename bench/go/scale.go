@@ -85,7 +85,7 @@ func million(n int) {
 	var done sync.WaitGroup
 	condGo, changed := sync.NewCond(&m), sync.NewCond(&m)
 	parked, awake, open := 0, 0, false
-	rss, tables := status("VmRSS:"), status("VmPTE:")
+	before, tables := status("VmRSS:"), status("VmPTE:")
 	cpu, _ := usage()
 	start := time.Now()
 	lap := start
@@ -120,7 +120,8 @@ func million(n int) {
 	}
 	wait(&parked)
 	phase("create_s")
-	rss, tables = status("VmRSS:")-rss, status("VmPTE:")-tables
+	rss := status("VmRSS:") - before
+	tables = status("VmPTE:") - tables
 	m.Lock()
 	open = true
 	condGo.Broadcast()
@@ -134,6 +135,7 @@ func million(n int) {
 	report("seconds", took.Seconds(), "s")
 	report("threads", float64(n), "goroutines")
 	report("bytes", rss*1024/float64(n), "bytes/goroutine")
+	report("kept", (status("VmRSS:")-before)*1024/float64(n), "bytes/goroutine")
 	report("tables", tables*1024/float64(n), "bytes/goroutine")
 	report("ns", float64(took.Nanoseconds())/float64(n), "ns/goroutine")
 	report("cpu_raw_ns", float64((end-cpu).Nanoseconds())/float64(n), "ns/goroutine")
