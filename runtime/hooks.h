@@ -35,6 +35,9 @@ void weft__hook_signals_release(struct weft__fiber *self);
 bool weft__hook_poll_busy(void);
 void weft__hook_forked(void);
 
+/* Bytes that more threads may take. A few system calls; any thread, preemption may be disabled. */
+uint64_t weft__hook_memory_spare(void);
+
 /* Fill in what upcall/ counts. */
 struct weft_stats;
 void weft__hook_stats(struct weft_stats *s);

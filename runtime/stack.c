@@ -9,6 +9,8 @@
  * Guards:    MADV_GUARD_INSTALL (Linux 6.13) costs no VMA; where it is missing mprotect does it, until 45 % of
  *            vm.max_map_count; beyond that stacks are refused (EAGAIN) with one message. Where they cost nothing there is one
  *            even if the program asks for none.
+ * Memory:    it is overcommitted, so new stacks are made only while memory is left (upcall/memory.h):
+ *            pthread_create fails instead of the process at some page fault.
  * Locking:   classes.lock for the table and the shared lists (rank POOL); the VP's pool by its owner.
  * Not for:   stacks that the program provides: those get a slot with the smallest stack for their TLS and fiber struct.
  */
@@ -24,6 +26,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "runtime/hooks.h"
 #include "runtime/runtime.h"
 
 #ifndef MADV_GUARD_INSTALL
@@ -40,6 +43,8 @@
 #define COLOURS 16u
 #define COLOUR 128u
 #define HOT_TOP (16 * 1024ul)	/* what is kept of a stack whose pages are given back */
+#define RESIDENT (16 * 1024ul)	/* what a thread is taken to need: a little more than a parked one has */
+#define ADMIT_MAX 4096u
 #define SLAB_BYTES (64ul << 20)	/* first slabs; virtual, not memory */
 #define SLAB_MAX_SLOTS 4096u
 
@@ -74,6 +79,7 @@ static struct {
 	unsigned guards_left;		/* mprotect: how many the kernel still allows us */
 	bool told;
 	unsigned hot;			/* on the shared lists with their pages */
+	unsigned admitted;		/* stacks that there was memory for when it was last asked */
 } pool;
 
 /* Fibers by id, in chunks that are mapped when the first of them is made. */
@@ -294,6 +300,47 @@ static unsigned class_of(size_t slot_size, size_t guard)
 	return pool.n++;
 }
 
+/* How many stacks may be made before it is asked again; 0: no memory for one. System calls. */
+static unsigned admit(void)
+{
+	static atomic_bool told;
+	uint64_t n = weft__hook_memory_spare() / RESIDENT;
+
+	if (n == 0 && !atomic_exchange_explicit(&told, true, memory_order_relaxed))
+		weft__warn("no more threads: memory is nearly used up");
+	/* only a part of it: others take memory, too, and threads grow */
+	n = (n + 3) / 4;
+	return n < ADMIT_MAX ? (unsigned)n : ADMIT_MAX;
+}
+
+/* pool.lock held, and let go of in between where memory has to be asked for. */
+static struct weft__fiber *take(unsigned class)
+{
+	struct class *c = &pool.class[class];
+	struct weft__fiber *f;
+
+	/* a free stack has what is kept at its top (HOT_TOP): it needs no more than it has */
+	while (!c->free && pool.admitted == 0) {
+		unsigned n;
+
+		weft__unlock(&pool.lock, WEFT__RANK_POOL);
+		n = admit();
+		weft__lock(&pool.lock, WEFT__RANK_POOL);
+		if (n == 0)
+			return NULL;
+		pool.admitted = n;
+	}
+	f = c->free;
+	if (f) {
+		c->free = f->next;
+		pool.hot -= f->stack->hot;
+	} else {
+		f = carve(class);
+		pool.admitted--;
+	}
+	return f;
+}
+
 struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack)
 {
 	struct weft__fiber *self = weft__self(), *f = NULL;
@@ -338,15 +385,8 @@ struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack
 		if (is_default)
 			pool.default_class = class;
 	}
-	if (class < MAX_CLASSES) {
-		f = pool.class[class].free;
-		if (f) {
-			pool.class[class].free = f->next;
-			pool.hot -= f->stack->hot;
-		} else {
-			f = carve(class);
-		}
-	}
+	if (class < MAX_CLASSES)
+		f = take(class);
 	weft__unlock(&pool.lock, WEFT__RANK_POOL);
 	weft__preempt_enable(self);
 	return f;

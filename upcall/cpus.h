@@ -6,7 +6,7 @@
  *            1). A fraction counts as a whole CPU: 1.5 CPUs are 2 VPs, which the kernel throttles
  *            to 1.5.
  * Context:   any but a signal handler. Runs at the first pthread_create of arbitrary programs and
- *            again and again in the monitor: no allocation, no stdio, errno kept, about 9 KB of
+ *            again and again in the monitor: no allocation, no stdio, errno kept, about 11 KB of
  *            stack.
  * Limits:    what lies above a cgroup namespace or outside of the mounted part of the tree cannot
  *            be seen.

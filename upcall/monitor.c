@@ -34,6 +34,7 @@
 #include "upcall/cancel.h"
 #include "upcall/fault.h"
 #include "upcall/ids.h"
+#include "upcall/memory.h"
 #include "upcall/netpoll.h"
 #include "upcall/signals.h"
 #include "upcall/upcall.h"
@@ -590,6 +591,7 @@ int weft__hook_start(void)
 	if (err)
 		return err;
 	weft__signals_start();
+	weft__memory_find("");
 	err = weft__netpoll_start();
 	if (err)
 		return err;
@@ -654,6 +656,11 @@ void weft__hook_worker_busy(struct weft__worker *w)
 bool weft__hook_poll_busy(void)
 {
 	return weft__netpoll_busy() || weft__uring_busy();
+}
+
+uint64_t weft__hook_memory_spare(void)
+{
+	return weft__memory_spare("");
 }
 
 void weft__hook_stats(struct weft_stats *s)
