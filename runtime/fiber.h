@@ -123,7 +123,7 @@ struct weft__fiber {
 
 	/* timer.c; guarded by the lock of timer_vp's heap */
 	uint64_t deadline;
-	uint32_t timer_index;		/* 1 + place in the heap; 0 = in none */
+	uint32_t timer_index;		/* 1 + number of its timer; 0 = it has none */
 	struct weft__timers *timers;
 
 	uint32_t ran_us;		/* before preemptions since it last waited, less whole quanta; preempt.c */

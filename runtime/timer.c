@@ -4,6 +4,7 @@
 #include "runtime/timer.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -12,6 +13,7 @@
 
 #define FIRST_CAP 256u
 #define BATCH 32u
+#define CHILDREN 4u		/* their entries fill a cache line */
 
 uint64_t weft__now(void)
 {
@@ -27,40 +29,43 @@ void weft__timers_init(struct weft__timers *t)
 	atomic_store_explicit(&t->first, WEFT__NEVER, memory_order_relaxed);
 }
 
-static void place(struct weft__timers *t, uint32_t i, struct weft__timer_entry e)
+static void put(struct weft__timers *t, uint32_t i, struct weft__timer_entry e)
 {
 	t->heap[i] = e;
-	e.fiber->timer_index = i + 1;
+	t->place[e.number] = i;
 }
 
 static void sift_up(struct weft__timers *t, uint32_t i, struct weft__timer_entry e)
 {
 	while (i > 0) {
-		uint32_t parent = (i - 1) / 2;
+		uint32_t parent = (i - 1) / CHILDREN;
 
 		if (t->heap[parent].deadline <= e.deadline)
 			break;
-		place(t, i, t->heap[parent]);
+		put(t, i, t->heap[parent]);
 		i = parent;
 	}
-	place(t, i, e);
+	put(t, i, e);
 }
 
 static void sift_down(struct weft__timers *t, uint32_t i, struct weft__timer_entry e)
 {
 	for (;;) {
-		uint32_t child = 2 * i + 1;
+		uint32_t child = CHILDREN * i + 1, end = child + CHILDREN, least = child;
 
 		if (child >= t->n)
 			break;
-		if (child + 1 < t->n && t->heap[child + 1].deadline < t->heap[child].deadline)
-			child++;
-		if (e.deadline <= t->heap[child].deadline)
+		if (end > t->n)
+			end = t->n;
+		while (++child < end)
+			if (t->heap[child].deadline < t->heap[least].deadline)
+				least = child;
+		if (e.deadline <= t->heap[least].deadline)
 			break;
-		place(t, i, t->heap[child]);
-		i = child;
+		put(t, i, t->heap[least]);
+		i = least;
 	}
-	place(t, i, e);
+	put(t, i, e);
 }
 
 static void publish(struct weft__timers *t)
@@ -70,46 +75,76 @@ static void publish(struct weft__timers *t)
 			      memory_order_relaxed);
 }
 
-static void remove_at(struct weft__timers *t, uint32_t i)
+/* The caller sets the fiber's timer_index to 0. */
+static void remove_number(struct weft__timers *t, uint32_t number)
 {
 	struct weft__timer_entry last = t->heap[--t->n];
+	uint32_t i = t->place[number];
 
-	t->heap[i].fiber->timer_index = 0;
-	if (i < t->n) {
-		if (i > 0 && last.deadline < t->heap[(i - 1) / 2].deadline)
-			sift_up(t, i, last);
-		else
-			sift_down(t, i, last);
-	}
+	t->timer[number].fiber = NULL;
+	t->place[number] = t->free;
+	t->free = number;
+	if (last.number == number)
+		return;
+	if (i > 0 && last.deadline < t->heap[(i - 1) / CHILDREN].deadline)
+		sift_up(t, i, last);
+	else
+		sift_down(t, i, last);
+}
+
+/* Room for `cap` of `unit` bytes in *array, which has room for *room of them. */
+static bool grow_array(void **array, size_t unit, uint32_t *room, uint32_t cap)
+{
+	void *p;
+
+	if (*room >= cap)
+		return true;		/* since a time when one of the others could not grow */
+	if (*room)
+		p = mremap(*array, *room * unit, cap * unit, MREMAP_MAYMOVE);
+	else
+		p = mmap(NULL, cap * unit, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return false;
+	*array = p;
+	*room = cap;
+	return true;
 }
 
 static bool grow(struct weft__timers *t)
 {
 	uint32_t cap = t->cap ? 2 * t->cap : FIRST_CAP;
-	void *p;
 
-	if (t->cap)
-		p = mremap(t->heap, t->cap * sizeof *t->heap, cap * sizeof *t->heap, MREMAP_MAYMOVE);
-	else
-		p = mmap(NULL, cap * sizeof *t->heap, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
+	if (!grow_array(&t->array[0], sizeof *t->heap, &t->room[0], cap + CHILDREN) ||
+	    !grow_array(&t->array[1], sizeof *t->timer, &t->room[1], cap) ||
+	    !grow_array(&t->array[2], sizeof *t->place, &t->room[2], cap))
 		return false;
-	t->heap = p;
+	/* entry 1, the first child of entry 0, begins a cache line */
+	t->heap = (struct weft__timer_entry *)t->array[0] + CHILDREN - 1;
+	t->timer = t->array[1];
+	t->place = t->array[2];
+	for (uint32_t i = t->cap; i < cap; i++)
+		t->place[i] = i + 1;
+	t->free = t->cap;		/* the old numbers are all in use */
 	t->cap = cap;
 	return true;
 }
 
 int weft__timer_add(struct weft__timers *t, struct weft__fiber *f, uint64_t ticket, uint64_t deadline)
 {
+	uint32_t number;
+
 	weft__lock(&t->lock, WEFT__RANK_TIMER);
-	if (t->n == t->cap && !grow(t)) {
+	if (t->free == t->cap && !grow(t)) {
 		weft__unlock(&t->lock, WEFT__RANK_TIMER);
 		return -ENOMEM;
 	}
+	number = t->free;
+	t->free = t->place[number];
+	t->timer[number] = (struct weft__timer){ f, ticket };
 	f->timers = t;
+	f->timer_index = number + 1;
 	f->deadline = deadline;
-	sift_up(t, t->n++, (struct weft__timer_entry){ deadline, f, ticket });
+	sift_up(t, t->n++, (struct weft__timer_entry){ deadline, number });
 	publish(t);
 	weft__unlock(&t->lock, WEFT__RANK_TIMER);
 	return 0;
@@ -121,7 +156,8 @@ void weft__timer_del(struct weft__fiber *f)
 
 	weft__lock(&t->lock, WEFT__RANK_TIMER);
 	if (f->timer_index) {
-		remove_at(t, f->timer_index - 1);
+		remove_number(t, f->timer_index - 1);
+		f->timer_index = 0;
 		publish(t);
 	}
 	weft__unlock(&t->lock, WEFT__RANK_TIMER);
@@ -129,16 +165,19 @@ void weft__timer_del(struct weft__fiber *f)
 
 unsigned weft__timers_run(struct weft__timers *t, uint64_t now)
 {
-	struct weft__timer_entry due[BATCH];
+	struct weft__timer due[BATCH];
 	unsigned woken = 0, n;
 
 	do {
 		n = 0;
 		weft__lock(&t->lock, WEFT__RANK_TIMER);
 		while (n < BATCH && t->n && t->heap[0].deadline <= now) {
-			due[n++] = t->heap[0];
-			remove_at(t, 0);
+			due[n] = t->timer[t->heap[0].number];
+			__builtin_prefetch(&due[n++].fiber->timer_index, 1);	/* they slept: none is in the cache */
+			remove_number(t, t->heap[0].number);
 		}
+		for (unsigned i = 0; i < n; i++)
+			due[i].fiber->timer_index = 0;
 		publish(t);
 		weft__unlock(&t->lock, WEFT__RANK_TIMER);
 		for (unsigned i = 0; i < n; i++)
