@@ -113,15 +113,17 @@ static bool grow_array(void **array, size_t unit, uint32_t *room, uint32_t cap)
 static bool grow(struct weft__timers *t)
 {
 	uint32_t cap = t->cap ? 2 * t->cap : FIRST_CAP;
+	bool done = grow_array(&t->array[0], sizeof *t->heap, &t->room[0], cap + CHILDREN) &&
+		    grow_array(&t->array[1], sizeof *t->timer, &t->room[1], cap) &&
+		    grow_array(&t->array[2], sizeof *t->place, &t->room[2], cap);
 
-	if (!grow_array(&t->array[0], sizeof *t->heap, &t->room[0], cap + CHILDREN) ||
-	    !grow_array(&t->array[1], sizeof *t->timer, &t->room[1], cap) ||
-	    !grow_array(&t->array[2], sizeof *t->place, &t->room[2], cap))
-		return false;
-	/* entry 1, the first child of entry 0, begins a cache line */
-	t->heap = (struct weft__timer_entry *)t->array[0] + CHILDREN - 1;
+	/* also if one of them failed: the others may have moved. Entry 1, the first child of entry 0, begins a cache line */
+	if (t->array[0])
+		t->heap = (struct weft__timer_entry *)t->array[0] + CHILDREN - 1;
 	t->timer = t->array[1];
 	t->place = t->array[2];
+	if (!done)
+		return false;
 	for (uint32_t i = t->cap; i < cap; i++)
 		t->place[i] = i + 1;
 	t->free = t->cap;		/* the old numbers are all in use */
