@@ -73,6 +73,8 @@ struct weft__worker {
 	uint64_t back_at;		/* monitor: when it came back without a VP; 0 = it is not on that list */
 	struct weft__worker *back_next;	/* monitor */
 
+	int stat_fd;			/* upcall/state.c; monitor, -1: not open */
+
 	/* upcall/monitor.c: what it saw last */
 	uint64_t seen_tick;
 	uint64_t seen_since;

@@ -77,7 +77,7 @@ static struct weft__worker *worker_alloc(void)
 	w->sched.flags = WEFT__F_SHARED_TLS;	/* its block is the one that such fibers borrow: set weft__tls_self back */
 	w->sched.worker = w;
 	w->sched.nopreempt = 1;
-	w->perf_fd = -1;
+	w->perf_fd = w->stat_fd = -1;
 	n = atomic_fetch_add_explicit(&weft__rt.nworkers, 1, memory_order_relaxed) + 1;
 	w->index = n - 1;
 	if (n > atomic_load_explicit(&weft__rt.nworkers_max, memory_order_relaxed))

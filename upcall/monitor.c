@@ -216,7 +216,7 @@ static void look_back(uint64_t now, uint64_t *next)
 			}
 			/* armed first: if it waits, its return is seen; it may also wait again before the kick */
 			weft__records_arm(w);
-			if (!weft__state_blocked(w->tid))
+			if (!weft__state_blocked(w))
 				weft__kick(w, now);
 		}
 		*at = w->back_next;
@@ -231,7 +231,7 @@ static bool stalls(struct weft__worker *w, uint64_t now)
 	case WEFT_BLOCKED_MARKS:
 		if (atomic_load_explicit(&w->mark, memory_order_relaxed) != WEFT__B_MARKED)
 			/* in the kernel by a way that no wrapper sees (libc's own calls, raw ones)? Ask, but rarely. */
-			return now - w->seen_since >= MS && weft__state_blocked(w->tid);
+			return now - w->seen_since >= MS && weft__state_blocked(w);
 		if (w->seen_mark != *(volatile uint32_t *)&w->mark_seq) {
 			w->seen_mark = *(volatile uint32_t *)&w->mark_seq;
 			w->out_at = now;
@@ -239,7 +239,7 @@ static bool stalls(struct weft__worker *w, uint64_t now)
 		}
 		return now - w->out_at >= MARK_NS;
 	default:
-		return weft__state_blocked(w->tid);
+		return weft__state_blocked(w);
 	}
 }
 
@@ -291,7 +291,7 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 			w->armed = true;
 			weft__records_arm(w);
 			/* it may have stalled before */
-			if (weft__state_blocked(w->tid)) {
+			if (weft__state_blocked(w)) {
 				/* since when is not known; it matters since something is queued, that is, since we woke */
 				hand_off(w, now);
 				return;
@@ -322,7 +322,7 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 		return;
 	/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. From the end of a quantum on
 	 * this is asked directly, whatever the source says. */
-	if (ran >= q && weft__state_blocked(w->tid)) {
+	if (ran >= q && weft__state_blocked(w)) {
 		hand_off(w, now);
 	} else if (ran >= q || (injected && ran >= grain)) {
 		if (injected)
@@ -341,7 +341,7 @@ static void look_for_returned(uint64_t now)
 	struct weft__worker *w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
 
 	for (; w; w = w->all_next)
-		if (atomic_load_explicit(&w->stalled, memory_order_relaxed) && !weft__state_blocked(w->tid))
+		if (atomic_load_explicit(&w->stalled, memory_order_relaxed) && !weft__state_blocked(w))
 			weft__kick(w, now);
 }
 
@@ -676,6 +676,7 @@ void weft__hook_forked(void)
 	weft__fault_forked();
 	weft__cancel_forked();
 	weft__records_forked(atomic_load_explicit(&weft__rt.workers, memory_order_relaxed));
+	weft__state_forked(atomic_load_explicit(&weft__rt.workers, memory_order_relaxed));
 	weft__fd_release(mon.epfd);
 	weft__fd_release(mon.evfd);
 	memset(&mon, 0, sizeof mon);

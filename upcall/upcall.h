@@ -37,7 +37,8 @@ enum weft__seen {
 enum weft__seen weft__records_read(struct weft__worker *w);	/* monitor */
 
 /* --- state.c: /proc/self/task/TID/stat --- */
-bool weft__state_blocked(pid_t tid);
+bool weft__state_blocked(struct weft__worker *w);
+void weft__state_forked(struct weft__worker *workers);
 
 /* --- block.c --- */
 void weft__blocked_note(uint64_t ns);		/* monitor: one hand-off took that long from the block */
