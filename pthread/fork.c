@@ -13,7 +13,12 @@
  * fiber (weft__vfork_begin), so our wrappers leave the parent's state alone and call the kernel.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -75,9 +80,12 @@ WEFT__EXPORT pid_t fork(void)
 	first();
 	weft__signal_mask(SIG_SETMASK, &all, &mask);
 	mark = weft__block_enter();
+	weft__fd_sharing(true);
 	pid = weft__real(fork)();
 	err = errno;
+	weft__fd_sharing(false);
 	if (pid == 0) {
+		weft__fd_forked();
 		if (atomic_load_explicit(&ours, memory_order_relaxed) != DONE)
 			in_child();
 	} else {
@@ -110,6 +118,7 @@ __attribute__((used)) void weft__vfork_before(void)
 		weft__die("no memory for vfork");
 	weft__signal_mask(SIG_SETMASK, &all, &v->mask);
 	v->mark = weft__block_enter();
+	weft__fd_sharing(true);
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
 	weft__tls_self = &v->child;
 }
@@ -130,10 +139,55 @@ __attribute__((used)) pid_t weft__vfork_after(long r)
 	}
 	weft__tls_self = v->parent;
 	weft__vfork_end(v);
+	weft__fd_sharing(false);
 	weft__set_kernel_mask(weft__self()->sigmask);
 	weft__block_exit(mark);
 	weft__signal_mask(SIG_SETMASK, &mask, NULL);
 	return (pid_t)weft__io_ret(r);
+}
+
+/* --- those that libc makes itself: they have our descriptors, as far as they are not close-on-exec --- */
+
+#define MAKES_PROCESS(type, name, params, args)		\
+	WEFT__REAL(name);				\
+	WEFT__EXPORT type name params			\
+	{						\
+		type r;					\
+							\
+		weft__fd_sharing(true);			\
+		r = weft__real(name) args;		\
+		weft__fd_sharing(false);		\
+		return r;				\
+	}
+MAKES_PROCESS(int, posix_spawn,
+	      (pid_t *restrict pid, const char *restrict path, const posix_spawn_file_actions_t *actions,
+	       const posix_spawnattr_t *restrict attr, char *const argv[restrict], char *const envp[restrict]),
+	      (pid, path, actions, attr, argv, envp))
+MAKES_PROCESS(int, posix_spawnp,
+	      (pid_t *restrict pid, const char *restrict file, const posix_spawn_file_actions_t *actions,
+	       const posix_spawnattr_t *restrict attr, char *const argv[restrict], char *const envp[restrict]),
+	      (pid, file, actions, attr, argv, envp))
+MAKES_PROCESS(int, system, (const char *command), (command))
+MAKES_PROCESS(FILE *, popen, (const char *command, const char *type), (command, type))
+
+/* Whatever it shares. */
+WEFT__REAL(clone);
+
+WEFT__EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
+{
+	void *parent_tid, *tls, *child_tid;
+	va_list ap;
+	int r;
+
+	va_start(ap, arg);
+	parent_tid = va_arg(ap, void *);
+	tls = va_arg(ap, void *);
+	child_tid = va_arg(ap, void *);
+	va_end(ap);
+	weft__fd_sharing(true);
+	r = weft__real(clone)(fn, stack, flags, arg, parent_tid, tls, child_tid);
+	weft__fd_sharing(false);
+	return r;
 }
 
 WEFT__ARCH_VFORK(vfork, weft__vfork_before, weft__vfork_after);

@@ -112,7 +112,9 @@ static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, i
 			return direct(self, false, fd, iov, cnt);
 		case WEFT__FD_SOCKET:
 			w.socket = true;
-			r = receive(fd, iov, cnt);
+			r = weft__io_dry(&w) ? -EAGAIN : receive(fd, iov, cnt);
+			if (r > 0 && cnt == 1 && (size_t)r < iov->iov_len)
+				weft__io_drained(&w);
 			if (r == -ENOTSOCK) {
 				weft__fd_forget(fd);
 				continue;
@@ -120,6 +122,7 @@ static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, i
 			break;
 		case WEFT__FD_PIPE:
 		case WEFT__FD_OTHER:
+			w.edge = false;
 			r = nowait(false, fd, iov, cnt);
 			if (r == -EOPNOTSUPP) {
 				weft__fd_no_nowait(fd);
@@ -127,6 +130,7 @@ static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, i
 			}
 			break;
 		case WEFT__FD_POLL:
+			w.edge = false;
 			if (weft__io_ready(fd, POLLIN) || read_anyway(fd))
 				return WEFT__MARKED(self, plain(false, fd, iov, cnt));
 			r = -EAGAIN;
@@ -198,6 +202,9 @@ static long do_write(struct weft__fiber *self, int fd, const struct iovec *iov, 
 		}
 		w.socket = kind == WEFT__FD_SOCKET;
 		handlers = weft__handlers_run(self);
+		w.edge = false;
+		if (w.socket)
+			weft__io_dry(&w);
 		r = try_write(self, fd, kind, now, n, done > 0);
 		if (r == -EOPNOTSUPP && (kind == WEFT__FD_PIPE || kind == WEFT__FD_OTHER)) {
 			weft__fd_no_nowait(fd);

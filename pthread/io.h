@@ -67,7 +67,7 @@ long weft__io_ret(long r);
 #define WEFT__MARKED(self, call) WEFT__MARKED_BY(self, weft__block_enter, call)
 #define WEFT__MARKED_LONG(self, call) WEFT__MARKED_BY(self, weft__block_enter_long, call)
 
-/* --- kinds of descriptors (io_fd.c) --- */
+/* --- what is known of descriptors (io_fd.c, io_open.c) --- */
 
 enum weft__kind_of_fd {
 	WEFT__FD_UNKNOWN,
@@ -78,6 +78,7 @@ enum weft__kind_of_fd {
 	WEFT__FD_PIPE,		/* pipe; a FIFO until the kernel refuses RWF_NOWAIT */
 	WEFT__FD_OTHER,		/* eventfd, timerfd, /dev/null, ... */
 	WEFT__FD_POLL,		/* no try without blocking exists: ask poll, then call */
+	WEFT__FD_KIND = 0xff,	/* the mask of them */
 };
 
 /* The kind of `fd`; asks the kernel once per number. A stale answer costs time, not correctness.
@@ -96,6 +97,45 @@ static inline long weft__fd_new(long fd)
 		weft__fd_forget((int)fd);
 	return fd;
 }
+
+/* What is known of a socket of ours for sure (io_fd.c); bits of its word. */
+enum weft__fact {
+	WEFT__FACT_OWN = 0x100,		/* nobody else can have its description. Without it no other fact holds */
+	WEFT__FACT_STREAM = 0x200,	/* TCP or AF_UNIX: edges can be relied on, see netpoll.h */
+	WEFT__FACT_TCP = 0x400,		/* plain TCP: a short read emptied it */
+	WEFT__FACT_BLOCKS = 0x800,	/* without O_NONBLOCK */
+	WEFT__FACT_NONBLOCK = 0x1000,	/* with it */
+	WEFT__FACT_NO_RCVTIMEO = 0x2000,
+	WEFT__FACT_NO_SNDTIMEO = 0x4000,
+	WEFT__FACT_NEVER_TIMED = 0x8000,
+	WEFT__FACT_LISTENS = 0x10000,
+
+	WEFT__FACTS_UNTIMED = WEFT__FACT_NO_RCVTIMEO | WEFT__FACT_NO_SNDTIMEO | WEFT__FACT_NEVER_TIMED,
+	WEFT__FACTS_BLOCKING = WEFT__FACT_BLOCKS | WEFT__FACT_NONBLOCK,
+	WEFT__FACTS = 0xfff00,
+};
+
+/* The facts of `fd`, 0 if there are none; with more in it, for weft__fd_learn: store what the kernel said since, if nothing changed. */
+uint64_t weft__fd_word(int fd);
+void weft__fd_learn(int fd, uint64_t word, uint32_t facts);
+/* STREAM and TCP: what a socket is does not depend on who else has it. */
+uint32_t weft__fd_type(int fd);
+/* These facts changed, or may have. WEFT__FACTS: somebody else may have the description. */
+void weft__fd_unlearn(int fd, uint32_t facts);
+/* F_SETFL and the like: O_NONBLOCK and O_DIRECT may have changed. */
+#define weft__fd_flags_set(fd) weft__fd_unlearn(fd, WEFT__FACTS_BLOCKING | WEFT__FD_KIND)
+/* A number was given to a new file, a socket of which this is known; 0: nothing, or it is none. */
+void weft__fd_born(int fd, uint32_t facts);
+void weft__fd_accepted(int listener, int fd, int flags);
+void weft__fd_option_set(int fd, int level, int option);
+struct msghdr;
+void weft__fd_passed(const struct msghdr *m, bool sent);
+/* A process that gets our descriptors is about to be made; was made, or not. In the child, if it has memory of its own: forked. */
+void weft__fd_sharing(bool begins);
+void weft__fd_forked(void);
+/* Numbers from here on have no words. */
+unsigned weft__fd_known(void);
+
 /* close(2), dup3(2), close_range(2) with all that hangs on them, for fibers and others. Results:
  * -errno. */
 long weft__fd_close(struct weft__fiber *self, int fd);
@@ -110,6 +150,8 @@ struct weft__iowait {
 	bool socket;		/* has SO_RCVTIMEO and SO_SNDTIMEO */
 	bool checked;		/* O_NONBLOCK and the time limit are known */
 	bool timed;
+	bool edge;		/* weft__io_dry did the looking: the wait is for what was reported since */
+	uint32_t seen;
 	uint64_t deadline;
 	uint64_t limit;		/* a time limit of the call itself; 0 = none */
 	unsigned futile;	/* waits in a row that helped nothing */
@@ -121,6 +163,10 @@ enum { WEFT__IO_RETRY = 0, WEFT__IO_BLOCK = 1 };
 /* The operation would block. IO_RETRY: try again; IO_BLOCK: make the blocking call; else -errno for
  * the program. */
 int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w);
+/* Call before each try. True: it would fail, that is known. */
+bool weft__io_dry(struct weft__iowait *w);
+/* The try got less than it could take. */
+void weft__io_drained(const struct weft__iowait *w);
 /* Is the open file description non-blocking? 0, 1 or -errno. */
 int weft__io_nonblock(int fd);
 /* poll(2) of one descriptor without waiting: its revents. */

@@ -68,11 +68,13 @@ WEFT__EXPORT int fcntl(int fd, int cmd, ...)
 		if (self)
 			return (int)weft__io_ret(WEFT__POINT(self, lock_wait(self, fd, cmd, arg)));
 		break;
-	case F_SETFL:			/* may change O_DIRECT */
-		weft__fd_forget(fd);
-		break;
+	case F_SETFL:
+		r = weft__real(fcntl)(fd, cmd, arg);
+		weft__fd_flags_set(fd);
+		return r;
 	case F_DUPFD:
 	case F_DUPFD_CLOEXEC:
+		weft__fd_unlearn(fd, WEFT__FACTS);
 		r = weft__real(fcntl)(fd, cmd, arg);
 		weft__fd_forget(r);
 		return r;
@@ -258,11 +260,14 @@ WEFT__EXPORT int ioctl(int fd, unsigned long request, ...)
 	struct weft__fiber *self = weft__io_self();
 	void *arg;
 	va_list ap;
+	int r;
 
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	return self ?
-		   (int)weft__io_ret(WEFT__MARKED(self, weft__sys(SYS_ioctl, fd, request, arg))) :
+	r = self ? (int)weft__io_ret(WEFT__MARKED(self, weft__sys(SYS_ioctl, fd, request, arg))) :
 		   weft__real(ioctl)(fd, request, arg);
+	if (request == FIONBIO)
+		weft__fd_flags_set(fd);
+	return r;
 }

@@ -42,12 +42,18 @@ static long block(const struct xfer *x)
 
 static long transfer(struct weft__fiber *self, const struct xfer *x, struct weft__iowait *w)
 {
+	bool in = w->events == EPOLLIN, waits = !(x->flags & (MSG_DONTWAIT | MSG_ERRQUEUE | (in ? MSG_OOB : 0)));
+
+	if (in && x->flags & MSG_OOB)	/* after it, reads stop early where the urgent byte was */
+		weft__fd_unlearn(x->fd, WEFT__FACT_TCP);
 	for (;;) {
-		long r = attempt(x);
+		bool dry = weft__io_dry(w) && waits;
+		long r = dry ? -EAGAIN : attempt(x);
 		int v;
 
-		if (r != -EAGAIN ||
-		    x->flags & (MSG_DONTWAIT | MSG_ERRQUEUE | (w->events == EPOLLIN ? MSG_OOB : 0)))
+		if (r > 0 && x->nr == SYS_recvfrom && (size_t)r < x->len && !(x->flags & ~MSG_NOSIGNAL))
+			weft__io_drained(w);
+		if (r != -EAGAIN || !waits)
 			return r;
 		v = weft__io_wait(self, w);
 		if (v < 0)
@@ -173,15 +179,20 @@ WEFT__EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, in
 	return recv_any(fd, buf, n, flags, addr, len);
 }
 
-/* A descriptor passed over a socket is a new one; its number was forgotten when it was closed. */
 WEFT__EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
 	struct weft__fiber *self = weft__io_self();
 	struct xfer x = { .nr = SYS_recvmsg, .fd = fd, .buf = m, .flags = flags };
 
-	if (!self)
-		return weft__real(recvmsg)(fd, m, flags);
-	return weft__io_ret(WEFT__POINT(self, do_recv(self, &x, m->msg_iov, m->msg_iovlen)));
+	ssize_t r;
+
+	if (self)
+		r = weft__io_ret(WEFT__POINT(self, do_recv(self, &x, m->msg_iov, m->msg_iovlen)));
+	else
+		r = weft__real(recvmsg)(fd, m, flags);
+	if (r >= 0)
+		weft__fd_passed(m, false);
+	return r;
 }
 
 static ssize_t send_any(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr,
@@ -213,12 +224,19 @@ WEFT__EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 	struct weft__fiber *self = weft__io_self();
 	struct xfer x = { .nr = SYS_sendmsg, .fd = fd, .buf = (void *)m, .flags = flags };
 
+	weft__fd_passed(m, true);
 	if (!self)
 		return weft__real(sendmsg)(fd, m, flags);
 	return weft__io_ret(WEFT__POINT(self, do_send(self, &x, m->msg_iov, m->msg_iovlen)));
 }
 
 /* --- several messages --- */
+
+static void all_passed(const struct mmsghdr *vec, unsigned n, bool sent)
+{
+	for (unsigned i = 0; i < n; i++)
+		weft__fd_passed(&vec[i].msg_hdr, sent);
+}
 
 static long do_recvmmsg(struct weft__fiber *self, int fd, struct mmsghdr *vec, unsigned n, int flags,
 			struct timespec *timeout)
@@ -231,6 +249,7 @@ static long do_recvmmsg(struct weft__fiber *self, int fd, struct mmsghdr *vec, u
 	if (timeout)
 		w.limit = limit;
 	for (;;) {
+		weft__io_dry(&w);	/* for the wait */
 		r = weft__sys(SYS_recvmmsg, fd, vec + done, n - done, flags | MSG_DONTWAIT, NULL);
 		if (r > 0) {
 			done += (unsigned)r;
@@ -261,12 +280,16 @@ WEFT__EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags,
 			  struct timespec *timeout)
 {
 	struct weft__fiber *self = weft__io_self();
+	int r;
 
 	if (!self || flags & (MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB) ||
 	    (timeout &&
 	     (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)))
-		return weft__real(recvmmsg)(fd, vec, n, flags, timeout);
-	return (int)weft__io_ret(WEFT__POINT(self, do_recvmmsg(self, fd, vec, n, flags, timeout)));
+		r = weft__real(recvmmsg)(fd, vec, n, flags, timeout);
+	else
+		r = (int)weft__io_ret(WEFT__POINT(self, do_recvmmsg(self, fd, vec, n, flags, timeout)));
+	all_passed(vec, r > 0 ? (unsigned)r : 0, false);
+	return r;
 }
 
 static long do_sendmmsg(struct weft__fiber *self, int fd, struct mmsghdr *vec, unsigned n, int flags)
@@ -311,6 +334,7 @@ WEFT__EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned n, int flags)
 {
 	struct weft__fiber *self = weft__io_self();
 
+	all_passed(vec, n, true);
 	if (!self || flags & MSG_DONTWAIT)
 		return weft__real(sendmmsg)(fd, vec, n, flags);
 	return (int)weft__io_ret(WEFT__POINT(self, do_sendmmsg(self, fd, vec, n, flags)));
@@ -325,14 +349,23 @@ static long do_accept(struct weft__fiber *self, int fd, struct sockaddr *addr, s
 	int listens = 0;
 	socklen_t size = sizeof listens;
 
-	while (!weft__io_ready(fd, POLLIN)) {
+	for (;;) {
+		uint64_t word = weft__fd_word(fd);
 		int v;
 
-		/* what does not listen has an error to tell, now */
-		if (!listens && (weft__sys(SYS_getsockopt, fd, SOL_SOCKET, SO_ACCEPTCONN, &listens,
-					   &size) != 0 ||
-				 !listens))
+		listens |= (word & WEFT__FACT_LISTENS) != 0;
+		weft__io_dry(&w);	/* for the wait */
+		if (listens && word & WEFT__FACT_NONBLOCK)
+			break;		/* it says itself that there is none */
+		if (weft__io_ready(fd, POLLIN))
 			break;
+		/* what does not listen has an error to tell, now */
+		if (!listens) {
+			if (weft__sys(SYS_getsockopt, fd, SOL_SOCKET, SO_ACCEPTCONN, &listens,
+				      &size) != 0 || !listens)
+				break;
+			weft__fd_learn(fd, word, WEFT__FACT_LISTENS);
+		}
 		v = weft__io_wait(self, &w);
 		if (v < 0)
 			return v;
@@ -349,10 +382,10 @@ WEFT__EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *rest
 	int new;
 
 	if (self)
-		return (int)weft__io_ret(weft__fd_new(
-		    WEFT__POINT(self, do_accept(self, fd, addr, len, flags))));
-	new = weft__real(accept4)(fd, addr, len, flags);
-	weft__fd_forget(new);
+		new = (int)weft__io_ret(WEFT__POINT(self, do_accept(self, fd, addr, len, flags)));
+	else
+		new = weft__real(accept4)(fd, addr, len, flags);
+	weft__fd_accepted(fd, new, flags);
 	return new;
 }
 

@@ -23,9 +23,33 @@ __attribute__((noinline)) long weft__io_ret(long r)
 
 int weft__io_nonblock(int fd)
 {
-	long flags = weft__sys(SYS_fcntl, fd, F_GETFL);
+	uint64_t word = weft__fd_word(fd);
+	long flags;
 
-	return flags < 0 ? (int)flags : (flags & O_NONBLOCK) != 0;
+	if (word & WEFT__FACTS_BLOCKING)
+		return (word & WEFT__FACT_NONBLOCK) != 0;
+	flags = weft__sys(SYS_fcntl, fd, F_GETFL);
+	if (flags < 0)
+		return (int)flags;
+	weft__fd_learn(fd, word, flags & O_NONBLOCK ? WEFT__FACT_NONBLOCK : WEFT__FACT_BLOCKS);
+	return (flags & O_NONBLOCK) != 0;
+}
+
+/* A try may be spared only if one that fails would lead to a wait without end. */
+#define WAITS (WEFT__FACT_STREAM | WEFT__FACT_TCP | WEFT__FACT_BLOCKS | WEFT__FACT_NO_RCVTIMEO)
+
+bool weft__io_dry(struct weft__iowait *w)
+{
+	uint64_t word = weft__fd_word(w->fd);
+
+	w->edge = word & WEFT__FACT_STREAM;
+	return w->edge && weft__netpoll_look(w->fd, w->events, &w->seen) && (word & WAITS) == WAITS;
+}
+
+void weft__io_drained(const struct weft__iowait *w)
+{
+	if (w->edge)
+		weft__netpoll_dry(w->fd, w->seen);
 }
 
 int weft__io_ready(int fd, int events)
@@ -48,22 +72,28 @@ long weft__poll_now(struct pollfd *fds, nfds_t n)
 /* What decides whether and how long to wait; asked only when an operation would block. */
 static int check(struct weft__iowait *w)
 {
+	uint32_t untimed = w->events & EPOLLOUT ? WEFT__FACT_NO_SNDTIMEO : WEFT__FACT_NO_RCVTIMEO;
 	struct timeval tv = { 0, 0 };
 	socklen_t len = sizeof tv;
 	int r = weft__io_nonblock(w->fd);
+	uint64_t word;
 
 	if (r)
 		return r < 0 ? r : -EAGAIN;
 	w->checked = true;
 	w->deadline = WEFT__NEVER;
-	if (w->socket &&
+	word = weft__fd_word(w->fd);
+	if (w->socket && !(word & untimed) &&
 	    weft__sys(SYS_getsockopt, w->fd, SOL_SOCKET,
-		      w->events & EPOLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO, &tv, &len) == 0 &&
-	    (tv.tv_sec || tv.tv_usec)) {
-		struct timespec ts = { tv.tv_sec, tv.tv_usec * 1000 };
+		      w->events & EPOLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO, &tv, &len) == 0) {
+		if (tv.tv_sec || tv.tv_usec) {
+			struct timespec ts = { tv.tv_sec, tv.tv_usec * 1000 };
 
-		w->timed = true;
-		w->deadline = weft__io_deadline(&ts);
+			w->timed = true;
+			w->deadline = weft__io_deadline(&ts);
+		} else {
+			weft__fd_learn(w->fd, word, untimed);
+		}
 	}
 	if (w->limit && w->limit < w->deadline) {
 		w->timed = true;
@@ -91,7 +121,8 @@ int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
 			return WEFT__IO_BLOCK;
 	}
 	norestart = weft__handlers_norestart(self);
-	r = weft__netpoll_wait(w->fd, w->events, w->deadline);
+	r = w->edge ? weft__netpoll_wait_edge(w->fd, w->events, w->seen, w->deadline) :
+		      weft__netpoll_wait(w->fd, w->events, w->deadline);
 	switch (r) {
 	case 0:
 		w->futile++;

@@ -11,6 +11,8 @@
 #include "pthread/io.h"
 
 #include <linux/futex.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <time.h>
@@ -262,10 +264,27 @@ static long dispatch(struct weft__fiber *self, long nr, const long a[6])
 			return kernel(nr, a);
 		weft__yield();
 		return 0;
-	case SYS_fcntl:
-		if (a[1] == F_SETFL)
-			weft__fd_forget((int)a[0]);
+	case SYS_sendmsg:
+		weft__fd_passed((const struct msghdr *)a[1], true);
+		break;
+	case SYS_dup:
+		weft__fd_unlearn((int)a[0], WEFT__FACTS);
+		break;
+	case SYS_setsockopt:
+		r = kernel(nr, a);
+		weft__fd_option_set((int)a[0], (int)a[1], (int)a[2]);
+		return r;
+	case SYS_ioctl:
 		r = self ? WEFT__MARKED(self, kernel(nr, a)) : kernel(nr, a);
+		if (a[1] == FIONBIO)
+			weft__fd_flags_set((int)a[0]);
+		return r;
+	case SYS_fcntl:
+		if (a[1] == F_DUPFD || a[1] == F_DUPFD_CLOEXEC)
+			weft__fd_unlearn((int)a[0], WEFT__FACTS);
+		r = self ? WEFT__MARKED(self, kernel(nr, a)) : kernel(nr, a);
+		if (a[1] == F_SETFL)
+			weft__fd_flags_set((int)a[0]);
 		return a[1] == F_DUPFD || a[1] == F_DUPFD_CLOEXEC ? weft__fd_new(r) : r;
 	case SYS_futex:
 		if (self && futex_waits((int)a[1]))
@@ -285,6 +304,21 @@ static long dispatch(struct weft__fiber *self, long nr, const long a[6])
 			weft__fd_forget((int)r);
 		}
 	}
+	if (nr == SYS_recvmsg && r >= 0)
+		weft__fd_passed((const struct msghdr *)a[1], false);
+	return r;
+}
+
+/* A process made by number: from here on it may have what we have. */
+static long make_process(long nr, const long a[6])
+{
+	long r;
+
+	weft__fd_sharing(true);
+	weft__fd_sharing(false);
+	r = kernel(nr, a);
+	weft__fd_sharing(true);
+	weft__fd_sharing(false);
 	return r;
 }
 
@@ -328,6 +362,9 @@ WEFT__EXPORT long syscall(long nr, ...)
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
+	if ((nr == SYS_clone || nr == SYS_clone3 || nr == SYS_fork || nr == SYS_vfork) &&
+	    !(caller >= __ehdr_start && caller < etext))
+		return weft__io_ret(make_process(nr, a));
 	if (direct(nr) || (caller >= __ehdr_start && caller < etext) ||
 	    (weft__netpoll_fd() < 0 && !weft__fd_any()))
 		return weft__io_ret(kernel(nr, a));

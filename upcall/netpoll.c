@@ -5,6 +5,13 @@
  *            record's lock, before it parks. A poller that takes an event looks for waiters under
  *            the same lock. So an event between a waiter's failed try and its arming is seen by
  *            EPOLL_CTL_MOD itself, which looks at the file.
+ * Edges:     a descriptor that is waited for by weft__netpoll_wait_edge is added once, with EPOLLET,
+ *            and nothing is armed per wait. Then the kernel looks at the file when it is added, and
+ *            reports whenever it becomes ready again; `seen` counts these reports, under the lock. A
+ *            waiter that read the count before its try failed parks only if it is the same under
+ *            the lock: what became ready since the try is either counted or still to be reported.
+ *            Reports that are late, or meant for the number's last owner, only make somebody try
+ *            once more.
  * Lifetime:  a struct waiter lives on the stack of a fiber, which takes the record's lock once more
  *            before it leaves; so it is valid as long as the lock is held. Records are never freed.
  * Locking:   a record's lock (rank NETPOLL) is held across epoll_ctl, so that what is armed is
@@ -48,6 +55,8 @@ struct waiter {
 	struct record *rec;
 	struct waiter *next, *prev;	/* guarded by rec->lock, as is all below */
 	uint32_t events;
+	uint32_t seen;			/* the caller's, before its try; with `edge` */
+	bool edge;
 	bool linked;
 	bool closed;
 };
@@ -56,6 +65,10 @@ struct record {
 	struct weft__lock lock;
 	uint16_t closing;		/* closes under way */
 	bool added;			/* a guess: the descriptor is in the epoll set */
+	_Atomic bool urgent;		/* EPOLLPRI was reported: never dry. Written under the lock */
+	_Atomic uint32_t edge;		/* events it was added for with EPOLLET, 0 = armed per wait. Written under the lock */
+	_Atomic uint32_t seen_in, seen_out;	/* reports; written under the lock */
+	_Atomic uint32_t dry;		/* seen_in before a try that emptied it; whoever tried */
 	struct waiter *first, *last;
 };
 
@@ -65,7 +78,7 @@ static _Atomic int epfd = -1;
 static _Atomic int evfd = -1;
 static _Atomic uint32_t broken;		/* the eventfd was written to and not drained */
 static _Atomic uint32_t waiting;	/* fibers in wait functions */
-static _Atomic uint64_t last_taken;
+static _Atomic uint64_t last_taken, last_by_vp;
 static _Atomic int sleeper;		/* tid of the thread in epoll_wait, 0 = none */
 static _Atomic uint32_t rebuilding;
 
@@ -124,27 +137,57 @@ static bool instance_alive(void)
 	return ctl(EPOLL_CTL_MOD, load(&evfd), EPOLLIN, BREAK) == 0;
 }
 
-/* Arm for the union over the list. 0, -EBADF, -EPERM, -ESTALE (the instance is gone), -EAGAIN (the
- * number has just changed hands), -ENOSYS (epoll cannot do it: nested too deep, no memory). */
-static int arm(struct record *r, int fd)
+static uint32_t edges_of(struct record *r)
 {
-	uint32_t want = EPOLLONESHOT;
+	/* relaxed: who relies on it holds the lock, or knows that the number is still the same file's and is told by the lock
+	 * later if it is not */
+	return atomic_load_explicit(&r->edge, memory_order_relaxed);
+}
+
+static void set_edges(struct record *r, uint32_t edge)
+{
+	atomic_store_explicit(&r->edge, edge, memory_order_relaxed);
+}
+
+static _Atomic uint32_t *count_of(struct record *r, uint32_t events)
+{
+	return events & EPOLLOUT ? &r->seen_out : &r->seen_in;
+}
+
+/* Arm for the union over the list; with `edge`, or if it is so already, for good. 0, -EBADF, -EPERM, -ESTALE (the instance is gone),
+ * -EAGAIN (the number has just changed hands), -ENOSYS (epoll cannot do it: nested too deep, no memory). */
+static int arm(struct record *r, int fd, bool edge)
+{
+	uint32_t want = 0, set, how;
 	int err = 0;
 
 	for (struct waiter *w = r->first; w; w = w->next)
 		want |= w->events;
 	for (int tries = 0; tries < 4; tries++) {
-		err = ctl(r->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, want, (uint64_t)fd);
+		set = want | edges_of(r);
+		how = EPOLLONESHOT;
+		if (edge || edges_of(r)) {
+			how = EPOLLET;
+			if (set & EPOLLIN)
+				set |= EPOLLPRI | EPOLLRDHUP;
+		}
+		err = ctl(r->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, set | how, (uint64_t)fd);
 		if (err == 0) {
 			r->added = true;
+			if (how == EPOLLET && !edges_of(r))
+				atomic_store_explicit(&r->urgent, false, memory_order_relaxed);
+			set_edges(r, how == EPOLLET ? set : 0);
 			return 0;
 		}
 		if (err == -ENOENT || err == -EEXIST) {
+			/* the number is another file's than we thought */
 			r->added = err == -EEXIST;
+			set_edges(r, 0);
 			continue;
 		}
 		break;
 	}
+	set_edges(r, 0);
 	if (err == -EPERM || (err == -EBADF && sys(SYS_fcntl, fd, F_GETFD, 0, 0) < 0))
 		return err;
 	if ((err == -EBADF || err == -EINVAL) && !instance_alive())
@@ -229,8 +272,9 @@ static void rebuild(void)
 			for (int i = 0; chunk && i < CHUNK; i++) {
 				weft__lock(&chunk[i].lock, WEFT__RANK_NETPOLL);
 				chunk[i].added = false;
+				set_edges(&chunk[i], 0);
 				if (chunk[i].first)
-					arm(&chunk[i], c * CHUNK + i);
+					arm(&chunk[i], c * CHUNK + i, false);
 				weft__unlock(&chunk[i].lock, WEFT__RANK_NETPOLL);
 			}
 		}
@@ -289,6 +333,21 @@ uint64_t weft__netpoll_last(void)
 	return atomic_load_explicit(&last_taken, memory_order_relaxed);
 }
 
+uint64_t weft__netpoll_attended(void)
+{
+	return atomic_load_explicit(&last_by_vp, memory_order_relaxed);
+}
+
+/* relaxed: hints for the monitor */
+static void note_taking(bool by_vp)
+{
+	uint64_t now = weft__now();
+
+	atomic_store_explicit(&last_taken, now, memory_order_relaxed);
+	if (by_vp)
+		atomic_store_explicit(&last_by_vp, now, memory_order_relaxed);
+}
+
 bool weft__netpoll_busy(void)
 {
 	/* relaxed: a hint; a fiber counts itself before it parks, and parking orders */
@@ -298,7 +357,7 @@ bool weft__netpoll_busy(void)
 /* --- the waiter's side --- */
 
 /* Put `w` in the list of `fd` and arm it. On failure it is not linked. -EAGAIN: the number is being
- * closed. */
+ * closed. -EALREADY: something was reported since the caller's try. */
 static int waiter_add(struct waiter *w, int fd)
 {
 	struct record *r = record_of(fd, true);
@@ -310,9 +369,17 @@ static int waiter_add(struct waiter *w, int fd)
 	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
 	if (r->closing) {
 		err = -EAGAIN;
+	} else if (w->edge && (edges_of(r) & w->events) == w->events) {
+		/* relaxed: written under the lock */
+		if (atomic_load_explicit(count_of(r, w->events), memory_order_relaxed) == w->seen) {
+			link_waiter(r, w);
+			err = 0;
+		} else {
+			err = -EALREADY;
+		}
 	} else {
 		link_waiter(r, w);
-		err = arm(r, fd);
+		err = arm(r, fd, w->edge);
 		if (err)
 			unlink_waiter(r, w);
 	}
@@ -342,9 +409,9 @@ static int result_of(int reason)
 	}
 }
 
-/* Wait for all of `w`, whose fd and events are in `fds`. */
+/* Wait for all of `w`, whose fd and events are in `fds`. `seen` (n is 1): see weft__netpoll_wait_edge. */
 static int wait_all(struct weft__fiber *self, struct waiter *w, const struct pollfd *fds, nfds_t n,
-		    uint64_t deadline)
+		    const uint32_t *seen, uint64_t deadline)
 {
 	uint64_t ticket;
 	nfds_t done = 0;
@@ -362,6 +429,8 @@ static int wait_all(struct weft__fiber *self, struct waiter *w, const struct pol
 		w[done].ticket = ticket;
 		w[done].events = (uint16_t)fds[done].events & POLL_BITS;
 		w[done].linked = w[done].closed = false;
+		w[done].edge = seen != NULL;
+		w[done].seen = seen ? *seen : 0;
 		err = waiter_add(&w[done], fds[done].fd);
 		if (err == -EPERM && n > 1)
 			err = 0;	/* always ready, says poll(2): the caller knows better */
@@ -387,10 +456,10 @@ static int wait_all(struct weft__fiber *self, struct waiter *w, const struct pol
 		weft__yield();		/* whoever rebuilds or closes needs a moment */
 		err = 0;
 	}
-	return err;
+	return err == -EALREADY ? 0 : err;
 }
 
-int weft__netpoll_wait(int fd, uint32_t events, uint64_t deadline)
+static int wait_one(int fd, uint32_t events, const uint32_t *seen, uint64_t deadline)
 {
 	struct weft__fiber *self = weft__self();
 	struct pollfd p = { .fd = fd, .events = (short)events };
@@ -400,7 +469,41 @@ int weft__netpoll_wait(int fd, uint32_t events, uint64_t deadline)
 		return -ENOSYS;
 	if (fd < 0)
 		return -EBADF;
-	return wait_all(self, &w, &p, 1, deadline);
+	return wait_all(self, &w, &p, 1, seen, deadline);
+}
+
+int weft__netpoll_wait(int fd, uint32_t events, uint64_t deadline)
+{
+	return wait_one(fd, events, NULL, deadline);
+}
+
+bool weft__netpoll_look(int fd, uint32_t events, uint32_t *seen)
+{
+	struct record *r = record_of(fd, false);
+
+	*seen = 0;
+	if (r == NULL)
+		return false;
+	/* [NETPOLL-3] acquire; pairs with release in deliver: the try comes after what was reported */
+	*seen = atomic_load_explicit(count_of(r, events), memory_order_acquire);
+	return events == EPOLLIN && edges_of(r) & EPOLLIN &&
+	       !atomic_load_explicit(&r->urgent, memory_order_relaxed) &&
+	       atomic_load_explicit(&r->dry, memory_order_relaxed) == *seen;
+}
+
+void weft__netpoll_dry(int fd, uint32_t seen)
+{
+	struct record *r = record_of(fd, false);
+
+	/* relaxed: it says something of the time of that count only. Should the number have changed hands since, then whoever added
+	 * the new file had the kernel look at it, and the count has moved on if there was something to read. */
+	if (r)
+		atomic_store_explicit(&r->dry, seen, memory_order_relaxed);
+}
+
+int weft__netpoll_wait_edge(int fd, uint32_t events, uint32_t seen, uint64_t deadline)
+{
+	return wait_one(fd, events, &seen, deadline);
 }
 
 int weft__netpoll_wait_many(const struct pollfd *fds, nfds_t n, uint64_t deadline)
@@ -421,7 +524,7 @@ int weft__netpoll_wait_many(const struct pollfd *fds, nfds_t n, uint64_t deadlin
 			return -EPERM;
 		w = (struct waiter *)mem;
 	}
-	err = wait_all(self, w, fds, n, deadline);
+	err = wait_all(self, w, fds, n, NULL, deadline);
 	if (w != few)
 		sys(SYS_munmap, (long)w, (long)(n * sizeof *w), 0, 0);
 	return err == -EBADF ? 0 : err;	/* poll(2) has its own way to say it */
@@ -450,7 +553,12 @@ bool weft__netpoll_closing(int fd)
 	weft__preempt_disable(self);
 	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
 	r->closing++;
-	if (r->first && !in_vfork_child(self)) {
+	if ((r->first || edges_of(r)) && !in_vfork_child(self)) {
+		/* The description may live on, by another number or in another process: then it would go on reporting for this
+		 * number, and nothing could stop it. */
+		if (edges_of(r) && ctl(EPOLL_CTL_DEL, fd, 0, 0) == 0)
+			r->added = false;
+		set_edges(r, 0);
 		while (r->first) {
 			struct waiter *w = r->first;
 
@@ -479,7 +587,30 @@ void weft__netpoll_closed(int fd)
 	weft__preempt_enable(self);
 }
 
+void weft__netpoll_born(int fd)
+{
+	struct weft__fiber *self;
+	struct record *r = record_of(fd, false);
+
+	if (r == NULL || !edges_of(r))
+		return;
+	/* its last owner was closed behind our back */
+	self = weft__self();
+	weft__preempt_disable(self);
+	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
+	set_edges(r, 0);
+	weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+	weft__preempt_enable(self);
+}
+
 /* --- the poller's side --- */
+
+/* Written under the lock, so plain addition will do. */
+static void count(_Atomic uint32_t *seen)
+{
+	/* [NETPOLL-3] release; pairs with acquire in weft__netpoll_look */
+	atomic_store_explicit(seen, atomic_load_explicit(seen, memory_order_relaxed) + 1, memory_order_release);
+}
 
 /* Wake whoever wanted one of `events` of `fd`. Returns how many. */
 static int deliver(int fd, uint32_t events, bool *stale)
@@ -491,6 +622,12 @@ static int deliver(int fd, uint32_t events, bool *stale)
 	if (r == NULL)
 		return 0;
 	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
+	if (events & EPOLLPRI)		/* relaxed: before the count */
+		atomic_store_explicit(&r->urgent, true, memory_order_relaxed);
+	if (events & ~(uint32_t)EPOLLOUT)
+		count(&r->seen_in);
+	if (events & (EPOLLOUT | ANY_WAY))
+		count(&r->seen_out);
 	for (w = r->first; w; w = next) {
 		next = w->next;
 		if (!(events & (w->events | ANY_WAY)))
@@ -499,7 +636,7 @@ static int deliver(int fd, uint32_t events, bool *stale)
 		if (weft__wait_wake(w->fiber, w->ticket, WEFT__WOKEN))
 			woken++;
 	}
-	if (r->first && arm(r, fd) == -ESTALE)
+	if (r->first && !edges_of(r) && arm(r, fd, false) == -ESTALE)
 		*stale = true;
 	weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
 	return woken;
@@ -531,11 +668,12 @@ int weft__hook_poll(uint64_t timeout_ns)
 {
 	struct epoll_event ev[BATCH];
 	bool stale = false;
+	bool by_vp = weft__self()->worker != NULL;
 	int n = 0, woken = weft__uring_drain();
 
 	/* the monitor's visit takes the eventfd's edge away, so that the next one wakes it; VPs need not */
-	if (!timeout_ns && !weft__netpoll_busy() && weft__self()->worker) {
-		atomic_store_explicit(&last_taken, weft__now(), memory_order_relaxed);
+	if (!timeout_ns && !weft__netpoll_busy() && by_vp) {
+		note_taking(true);
 		return woken;
 	}
 	if (timeout_ns && !woken)
@@ -548,8 +686,7 @@ int weft__hook_poll(uint64_t timeout_ns)
 	n = take(ev, timeout_ns);
 	if (timeout_ns)
 		atomic_store_explicit(&sleeper, 0, memory_order_relaxed);
-	/* relaxed: a hint for the monitor */
-	atomic_store_explicit(&last_taken, weft__now(), memory_order_relaxed);
+	note_taking(by_vp);
 	if (n == -EBADF || n == -EINVAL)
 		stale = true;
 	for (int i = 0; i < n; i++) {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * The netpoller: fibers wait for descriptors, the runtime waits for all of them in one epoll.
  *
- * Model:     one epoll instance; per descriptor number a record with its waiting fibers. A
- *            descriptor is armed with EPOLLONESHOT for the union of what its waiters want, at every
- *            wait, so that a descriptor that was closed and reopened behind our back (libc's own
- *            close) can never leave a waiter behind: EPOLL_CTL_MOD fails with ENOENT and the new
- *            one is added.
+ * Model:     one epoll instance; per descriptor number a record with its waiting fibers. In general
+ *            a descriptor is armed with EPOLLONESHOT for the union of what its waiters want, at
+ *            every wait, so that a descriptor that was closed and reopened behind our back (libc's
+ *            own close) can never leave a waiter behind: EPOLL_CTL_MOD fails with ENOENT and the
+ *            new one is added. Where the caller knows that the number is still the same file's, one
+ *            edge-triggered registration serves all waits (weft__netpoll_wait_edge).
  * Never:     O_NONBLOCK is not touched; it belongs to the open file description, shared with other
  *            processes.
  * Context:   the wait functions: a fiber (also main before the runtime starts and foreign threads:
@@ -26,6 +27,18 @@
  * (regular file): make the blocking call; -ENOSYS: the caller is no fiber of a running runtime, or
  * epoll cannot watch this one: likewise. */
 int weft__netpoll_wait(int fd, uint32_t events, uint64_t deadline);
+
+/* The same without a system call per wait, for descriptors of which
+ *   - the caller has seen the making (weft__netpoll_born) and would see the closing;
+ *   - the kernel reports EPOLLIN whenever something is added to what can be read, and EPOLLOUT when a write can go on after one that
+ *     could not: stream sockets, listening ones included. (A datagram socket may be writable all the time while sends fail.)
+ * First look, then try, then wait with what look gave as `seen`. look returns true if a try is known to fail: nothing was reported
+ * since one that left nothing to read behind, which weft__netpoll_dry told. `events` is EPOLLIN or EPOLLOUT. */
+bool weft__netpoll_look(int fd, uint32_t events, uint32_t *seen);
+void weft__netpoll_dry(int fd, uint32_t seen);
+int weft__netpoll_wait_edge(int fd, uint32_t events, uint32_t seen, uint64_t deadline);
+/* The number has just been given to a new file. Cheap. */
+void weft__netpoll_born(int fd);
 
 /* Wait until one of the n entries is ready by poll(2)'s rules; entries with fd < 0 are ignored.
  * Does not fill revents: poll again. Same results. */
@@ -53,6 +66,8 @@ int weft__netpoll_watch_uring(void);
 /* When a VP (or the monitor) last took events, CLOCK_MONOTONIC ns; and whether anybody waits for a
  * descriptor at all. */
 uint64_t weft__netpoll_last(void);
+/* When a VP did: while VPs do so often, nobody need wake for events on their behalf. */
+uint64_t weft__netpoll_attended(void);
 bool weft__netpoll_busy(void);
 
 /* --- fds.c: descriptors of the runtime's own, which the program must not close --- */
