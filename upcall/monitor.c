@@ -2,7 +2,8 @@
  * The monitor: the one kernel thread without a VP. It turns what the kernel says into upcalls.
  *
  * It sleeps in an epoll of its own on: an eventfd (weft__hook_monitor_wake), the switch records of the workers that are armed, the
- * netpoller's epoll while no worker attends to it, a signalfd; and until the first of: the next look at the VPs, the first timer.
+ * netpoller's epoll while neither a sleeping worker nor the busy VPs attend to it, a signalfd; and until the first of: the next look at
+ * the VPs, the first timer.
  *
  * When it looks (tick): only while a fiber is queued that does not run. With nothing queued there is nothing to preempt for, nothing
  *     to hand a VP on for; then it sleeps without limit (monitor_asleep) and whoever queues something wakes it (sched.c). To
@@ -49,6 +50,11 @@
 /* It makes way for the common queue at once if it has used up a quantum already, else only after this time: most are about to wait
  * anyway, and one that is preempted with a lock of the program's own in its hands makes everybody else wait, or spin. */
 #define GRAIN_NS (500 * US)
+/* VPs that are busy with descriptors poll whenever their queue is empty, and every 64 schedulings. So long after the last time the monitor
+ * leaves it to them: else it would wake for every event that they are about to take. After that it asks them to, if they schedule so
+ * often in that time that they will do so soon; from then on it takes the events itself. */
+#define ATTENTION_NS (500 * US)
+#define ATTENTION_TICKS 8
 #define TIMER_SLACK_NS (20 * US)	/* timers that close are taken in one go (the kernel's default slack is 50 µs) */
 #define MARK_NS (20 * US)		/* marks: a call that lasts that long stalls */
 #define BACKOFF_MIN_US 100u
@@ -69,6 +75,7 @@ static struct {
 	int netpoll_fd;			/* what is registered in epfd, -1: nothing */
 	bool netpoll_on;
 	bool urgent;			/* see look */
+	uint64_t asked_at, ticks, ticks_at;	/* see vps_attend */
 	struct weft__worker *back;	/* workers that run without a VP, by back_next */
 	uint64_t announced;		/* in watch_deadline, last time; 0: not by us */
 } mon = { .epfd = -1, .evfd = -1, .sigfd = -1 };
@@ -368,6 +375,27 @@ static uint64_t look(uint64_t now, bool urgent)
 	return next;
 }
 
+/* Will the busy VPs take what is ready? */
+static bool vps_attend(uint64_t now)
+{
+	uint64_t last = weft__netpoll_attended(), ticks = 0, before = mon.ticks, since = mon.ticks_at;
+
+	/* `now` may be older than the last poll */
+	if (now < last + ATTENTION_NS || now < mon.asked_at + ATTENTION_NS)
+		return true;
+	/* relaxed: hints */
+	for (unsigned i = 0; i < weft__rt.nvps; i++)
+		ticks += atomic_load_explicit(&weft__rt.vp[i].tick, memory_order_relaxed);
+	mon.ticks = ticks;
+	mon.ticks_at = now;
+	if (ticks - before < (now - since) / (ATTENTION_NS / ATTENTION_TICKS) || ticks - before < ATTENTION_TICKS)
+		return false;
+	mon.asked_at = now;
+	for (unsigned i = 0; i < weft__rt.nvps; i++)
+		weft__rt.vp[i].from_inject = true;
+	return true;
+}
+
 static void arm_netpoll(bool on)
 {
 	struct epoll_event ev = { .events = on ? EPOLLIN | EPOLLONESHOT : 0, .data.ptr = &tag_netpoll };
@@ -406,7 +434,7 @@ static void one_round(void)
 {
 	struct epoll_event ev[EVENTS];
 	uint64_t now = weft__now(), next = UINT64_MAX, first;
-	bool queued, attended, sleepy = false;
+	bool queued, attended, vps_poll, sleepy = false;
 	struct timespec ts, *timeout = NULL;
 	int n;
 
@@ -414,7 +442,8 @@ static void one_round(void)
 	adopt_orphans();
 	weft__posts_run();
 	attended = somebody_polls();
-	if (!attended && weft__netpoll_busy() && now - weft__netpoll_last() > HOG_NS)
+	vps_poll = attended || vps_attend(now);
+	if (!vps_poll && weft__netpoll_busy() && now - weft__netpoll_last() > HOG_NS)
 		mon.urgent |= weft__hook_poll(0) > 0;
 	mon.urgent |= weft__uring_drain() > 0;
 	first = weft__first_timer();
@@ -446,7 +475,9 @@ static void one_round(void)
 	attended = somebody_polls();
 	min_of(&next, weft__uring_moderate(!attended, now));
 	min_of(&next, weft__cancel_again(now));
-	arm_netpoll(!attended && weft__hook_poll_busy());
+	arm_netpoll(!attended && !vps_poll && weft__hook_poll_busy());
+	if (!attended && vps_poll && weft__hook_poll_busy())
+		min_of(&next, now + ATTENTION_NS);
 	if (!attended) {
 		if (first != WEFT__NEVER)
 			min_of(&next, first + TIMER_SLACK_NS);
