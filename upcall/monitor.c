@@ -442,7 +442,8 @@ static void one_round(void)
 	adopt_orphans();
 	weft__posts_run();
 	attended = somebody_polls();
-	vps_poll = attended || vps_attend(now);
+	/* completions come by the same epoll, and a VP that computes is no help with them */
+	vps_poll = attended || (!weft__uring_busy() && vps_attend(now));
 	if (!vps_poll && weft__netpoll_busy() && now - weft__netpoll_last() > HOG_NS)
 		mon.urgent |= weft__hook_poll(0) > 0;
 	mon.urgent |= weft__uring_drain() > 0;
