@@ -91,7 +91,7 @@ static void worker_publish(struct weft__worker *w)
 
 	do {
 		w->all_next = head;
-		/* [WORKERS-1] release; pairs with acquire in upcall/monitor.c:look */
+		/* [WORKERS-1] release; pairs with acquire in upcall/look.c:weft__look_for_returned */
 	} while (!atomic_compare_exchange_weak_explicit(&weft__rt.workers, &head, w,
 			memory_order_release, memory_order_relaxed));
 }

@@ -8,13 +8,7 @@
  * When it looks (tick): only while a fiber is queued that does not run. With nothing queued there is nothing to preempt for, nothing
  *     to hand a VP on for; then it sleeps without limit (monitor_asleep) and whoever queues something wakes it (sched.c). To
  *     spare them that system call it goes on ticking for LINGER looks after the last sight of a queue.
- * PREEMPTED   a VP whose scheduling count has not moved for a quantum, with something queued for it, is kicked; at once, if what is
- *     queued was woken from outside (a timer, a descriptor, a foreign thread) and no VP is idle.
- * BLOCKED     a worker that left its CPU to wait, by record, mark or state, and something is queued: its VP goes to a sleeping worker.
- *     Records are armed only while something is queued: a worker that stalls while nobody else wants to run costs nothing.
- * UNBLOCKED   a worker that runs again without a VP is kicked, so that its fiber enters the scheduler (preempt.c); but not before it
- *     has run for a while (GRACE_NS): who waits in the kernel by a way that no wrapper sees tends to do so again soon (libgomp's
- *     barriers), and without a VP that costs nobody anything. The kernel shares the CPUs out meanwhile.
+ * What it does then is in look.c.
  * Context:    its own thread, all signals blocked; never blocks but in that epoll. It may make kernel threads.
  */
 #include <dlfcn.h>
@@ -45,38 +39,26 @@
 #define US 1000u
 #define MS 1000000u
 #define LINGER 10u
-#define RETRY_NS (100 * US)		/* between attempts to preempt the same fiber */
-#define HOG_NS (50 * US)		/* a fiber that ran that long will not look at the common queue by itself */
-/* It makes way for the common queue at once if it has used up a quantum already, else only after this time: most are about to wait
- * anyway, and one that is preempted with a lock of the program's own in its hands makes everybody else wait, or spin. */
-#define GRAIN_NS (500 * US)
+#define UNPOLLED_NS (50 * US)	/* since anybody took descriptors: nobody is about to */
 /* VPs that are busy with descriptors poll whenever their queue is empty, and every 64 schedulings. So long after the last time the monitor
  * leaves it to them: else it would wake for every event that they are about to take. After that it asks them to, if they schedule so
  * often in that time that they will do so soon; from then on it takes the events itself. */
 #define ATTENTION_NS (500 * US)
 #define ATTENTION_TICKS 8
 #define TIMER_SLACK_NS (20 * US)	/* timers that close are taken in one go (the kernel's default slack is 50 µs) */
-#define MARK_NS (20 * US)		/* marks: a call that lasts that long stalls */
-#define BACKOFF_MIN_US 100u
-#define BACKOFF_MAX_US 4000u
-#define GRACE_NS MS
 #define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
 #define EVENTS 64
-
-enum weft_blocked_source weft__source;
 
 static struct {
 	int epfd, evfd, sigfd;
 	_Atomic uint32_t notified;	/* the eventfd is readable */
 	struct weft__fiber self;
 	unsigned idle_looks;
-	uint64_t rng;
 	pid_t tid;
 	int netpoll_fd;			/* what is registered in epfd, -1: nothing */
 	bool netpoll_on;
-	bool urgent;			/* see look */
+	bool urgent;			/* see weft__look */
 	uint64_t asked_at, ticks, ticks_at;	/* see vps_attend */
-	struct weft__worker *back;	/* workers that run without a VP, by back_next */
 	uint64_t announced;		/* in watch_deadline, last time; 0: not by us */
 } mon = { .epfd = -1, .evfd = -1, .sigfd = -1 };
 
@@ -101,28 +83,13 @@ static void drain(void)
 	atomic_exchange_explicit(&mon.notified, 0, memory_order_acq_rel);
 }
 
-static bool anything_queued(void)
-{
-	if (weft__work_anywhere())
-		return true;
-	for (unsigned i = 0; i < weft__rt.nvps; i++)
-		if (atomic_load_explicit(&weft__rt.vp[i].runnext, memory_order_relaxed))
-			return true;
-	return false;
-}
-
 static bool somebody_polls(void)
 {
 	return *(struct weft__worker *volatile *)&weft__rt.poller != NULL;
 }
 
-static unsigned idle_vps(void)
-{
-	return *(volatile unsigned *)&weft__rt.nidle;
-}
-
 /* VPs that found no sleeping worker to carry them. */
-static void adopt_orphans(void)
+void weft__monitor_adopt(void)
 {
 	for (;;) {
 		struct weft__vp *vp;
@@ -151,228 +118,6 @@ static void adopt_orphans(void)
 			return;
 		}
 	}
-}
-
-static void hand_off(struct weft__worker *w, uint64_t since)
-{
-	struct weft__vp *vp;
-
-	if (!weft__vp_retake(w, &vp))
-		return;
-	weft__blocked_note(weft__now() - since);
-	w->backoff_us = 0;
-	weft__vp_give(vp);
-	adopt_orphans();
-	if (weft__source == WEFT_BLOCKED_RECORDS)
-		weft__records_arm(w);		/* to see it come back */
-}
-
-/* Something is queued: does it help to free this worker's VP? */
-static void on_record(struct weft__worker *w, uint64_t now)
-{
-	switch (weft__records_read(w)) {
-	case WEFT__SEEN_NOTHING:	/* it came back from where we did not see it go: the room is used up all the same */
-		break;
-	case WEFT__SEEN_BLOCKED:
-		if (atomic_load_explicit(&w->vp, memory_order_relaxed) && anything_queued())
-			hand_off(w, w->out_at ? w->out_at : now);
-		break;
-	case WEFT__SEEN_BACK:
-	case WEFT__SEEN_PREEMPTED:	/* then it ran before */
-		if (atomic_load_explicit(&w->stalled, memory_order_relaxed)) {
-			if (!w->back_at) {
-				w->back_next = mon.back;
-				mon.back = w;
-			}
-			w->back_at = now;
-			weft__records_mute(w);		/* look_back arms it */
-			return;
-		}
-		break;
-	}
-	if (atomic_load_explicit(&w->stalled, memory_order_relaxed)) {
-		weft__records_arm(w);	/* this was not its return, or it stalls again before the kick */
-		return;
-	}
-	/* Silent until armed again (look), later each time that nothing came of it. */
-	weft__records_mute(w);
-	w->backoff_us = w->backoff_us ? 2 * w->backoff_us : BACKOFF_MIN_US;
-	if (w->backoff_us > BACKOFF_MAX_US)
-		w->backoff_us = BACKOFF_MAX_US;
-	w->rearm_at = now + (uint64_t)w->backoff_us * US;
-	w->armed = false;
-}
-
-static void min_of(uint64_t *a, uint64_t b)
-{
-	if (b < *a)
-		*a = b;
-}
-
-/* Workers that came back without a VP and have had their time. */
-static void look_back(uint64_t now, uint64_t *next)
-{
-	struct weft__worker **at = &mon.back, *w;
-
-	while ((w = *at)) {
-		if (atomic_load_explicit(&w->stalled, memory_order_relaxed)) {
-			if (now - w->back_at < GRACE_NS) {
-				min_of(next, w->back_at + GRACE_NS);
-				at = &w->back_next;
-				continue;
-			}
-			/* armed first: if it waits, its return is seen; it may also wait again before the kick */
-			weft__records_arm(w);
-			if (!weft__state_blocked(w))
-				weft__kick(w, now);
-		}
-		*at = w->back_next;
-		w->back_at = 0;
-	}
-}
-
-/* A VP is carried by w and its count has not moved since the last look: does w stall? */
-static bool stalls(struct weft__worker *w, uint64_t now)
-{
-	switch (weft__source) {
-	case WEFT_BLOCKED_MARKS:
-		if (atomic_load_explicit(&w->mark, memory_order_relaxed) != WEFT__B_MARKED)
-			/* in the kernel by a way that no wrapper sees (libc's own calls, raw ones)? Ask, but rarely. */
-			return now - w->seen_since >= MS && weft__state_blocked(w);
-		if (w->seen_mark != *(volatile uint32_t *)&w->mark_seq) {
-			w->seen_mark = *(volatile uint32_t *)&w->mark_seq;
-			w->out_at = now;
-			return false;
-		}
-		return now - w->out_at >= MARK_NS;
-	default:
-		return weft__state_blocked(w);
-	}
-}
-
-static uint64_t random_up_to(uint64_t n)
-{
-	mon.rng ^= mon.rng << 13;
-	mon.rng ^= mon.rng >> 7;
-	mon.rng ^= mon.rng << 17;
-	return mon.rng % n;
-}
-
-static uint64_t quantum(void)
-{
-	if (weft__rt.cfg.fuzz_ns)
-		return weft__rt.cfg.fuzz_ns + random_up_to(20 * weft__rt.cfg.fuzz_ns);
-	return weft__rt.cfg.quantum_ns;
-}
-
-/* Its fiber, which has run for `ran`, is to make way. */
-static void kick_after(struct weft__worker *w, struct weft__vp *vp, uint64_t ran, uint64_t now)
-{
-	/* relaxed: a hint; of a kick that comes again, or too late, the next preemption is charged */
-	atomic_store_explicit(&vp->ran_us, ran < 1000 * MS ? (uint32_t)(ran / US) : 1000000u, memory_order_relaxed);
-	weft__kick(w, now);
-}
-
-/* One busy VP, with something queued somewhere. Lowers *next to when to look again. */
-static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbalance, uint64_t now, uint64_t *next)
-{
-	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
-	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), q = quantum(), ran, grain;
-	struct weft__fiber *f = *(struct weft__fiber *volatile *)&vp->current;
-	bool own, hog;
-
-	if (!w || w->stalled)
-		return;
-	if (tick != w->seen_tick) {
-		w->seen_tick = tick;
-		w->seen_since = now;
-		w->slow_looks = 0;
-		w->out_at = 0;
-	}
-	ran = now - w->seen_since;
-	own = atomic_load_explicit(&vp->len, memory_order_relaxed) ||
-	      atomic_load_explicit(&vp->runnext, memory_order_relaxed);
-	switch (weft__source) {
-	case WEFT_BLOCKED_RECORDS:
-		if (!w->armed && now >= w->rearm_at) {
-			w->armed = true;
-			weft__records_arm(w);
-			/* it may have stalled before */
-			if (weft__state_blocked(w)) {
-				/* since when is not known; it matters since something is queued, that is, since we woke */
-				hand_off(w, now);
-				return;
-			}
-		}
-		break;
-	case WEFT_BLOCKED_MARKS:
-		if (stalls(w, now)) {
-			hand_off(w, w->out_at ? w->out_at : now);
-			return;
-		}
-		min_of(next, now + (w->slow_looks++ < 50 ? MARK_NS : MS));
-		break;
-	default:
-		if (ran > 0 && stalls(w, now)) {
-			hand_off(w, w->seen_since);
-			return;
-		}
-		min_of(next, now + (w->slow_looks++ < 10 ? 200 * US : MS));
-		break;
-	}
-	/* a stale look at a fiber that has just left costs a preemption too early, or GRAIN_NS too late */
-	hog = f && *(volatile uint32_t *)&f->node.slices;
-	grain = !hog ? GRAIN_NS : urgent ? 0 : HOG_NS;
-	if (injected && ran < grain)
-		min_of(next, w->seen_since + grain);
-	if (!(own || injected || imbalance))
-		return;
-	/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. From the end of a quantum on
-	 * this is asked directly, whatever the source says. */
-	if (ran >= q && weft__state_blocked(w)) {
-		hand_off(w, now);
-	} else if (ran >= q || (injected && ran >= grain)) {
-		if (injected)
-			vp->from_inject = true;
-		kick_after(w, vp, ran, now);
-		min_of(next, now + RETRY_NS);
-	} else {
-		min_of(next, w->seen_since + q);
-	}
-}
-
-/* Stalled workers that came back unseen: without records nobody tells. */
-static void look_for_returned(uint64_t now)
-{
-	/* [WORKERS-1] acquire; pairs with release in runtime/start.c:worker_publish */
-	struct weft__worker *w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
-
-	for (; w; w = w->all_next)
-		if (atomic_load_explicit(&w->stalled, memory_order_relaxed) && !weft__state_blocked(w))
-			weft__kick(w, now);
-}
-
-/* `urgent`: we have just put fibers into the common queue ourselves, timers or descriptors that the VPs should have attended to: so
- * they are not looking around, and need not be given HOG_NS to do so. */
-static uint64_t look(uint64_t now, bool urgent)
-{
-	uint64_t next = now + (weft__rt.cfg.fuzz_ns ? weft__rt.cfg.fuzz_ns : weft__rt.cfg.quantum_ns / 2);
-	bool injected = atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) != 0 &&
-			idle_vps() == 0;
-	uint32_t most = 0;
-
-	for (unsigned i = 0; i < weft__rt.nvps; i++) {
-		uint32_t len = atomic_load_explicit(&weft__rt.vp[i].len, memory_order_relaxed);
-
-		if (len > most)
-			most = len;
-	}
-	for (unsigned i = 0; i < weft__rt.nvps; i++)
-		look_at(&weft__rt.vp[i], injected, urgent, most >= 2, now, &next);
-	/* a slot that stays full beside an idle VP (sched.c, ping-pong) */
-	if (idle_vps())
-		weft__idle_wake();
-	return next;
 }
 
 /* Will the busy VPs take what is ready? */
@@ -439,12 +184,12 @@ static void one_round(void)
 	int n;
 
 	weft__ids_catch_up(NULL);
-	adopt_orphans();
+	weft__monitor_adopt();
 	weft__posts_run();
 	attended = somebody_polls();
 	/* completions come by the same epoll, and a VP that computes is no help with them */
 	vps_poll = attended || (!weft__uring_busy() && vps_attend(now));
-	if (!vps_poll && weft__netpoll_busy() && now - weft__netpoll_last() > HOG_NS)
+	if (!vps_poll && weft__netpoll_busy() && now - weft__netpoll_last() > UNPOLLED_NS)
 		mon.urgent |= weft__hook_poll(0) > 0;
 	mon.urgent |= weft__uring_drain() > 0;
 	first = weft__first_timer();
@@ -452,36 +197,36 @@ static void one_round(void)
 		mon.urgent |= weft__all_timers_run(now) > 0;
 		first = weft__first_timer();
 	}
-	look_back(now, &next);
-	queued = anything_queued();
-	if (queued && idle_vps() < weft__rt.nvps)
-		min_of(&next, look(now, mon.urgent));
+	weft__look_back(now, &next);
+	queued = weft__look_queued();
+	if (queued && weft__idle_vps() < weft__rt.nvps)
+		weft__min_of(&next, weft__look(now, mon.urgent));
 	else if (queued)
 		weft__idle_wake();
 	mon.urgent = false;
 	if (weft__source != WEFT_BLOCKED_RECORDS &&
 	    atomic_load_explicit(&weft__rt.nblocked, memory_order_relaxed)) {
-		look_for_returned(now);
-		min_of(&next, now + (queued ? MS : RETURNED_NS));
+		weft__look_for_returned(now);
+		weft__min_of(&next, now + (queued ? MS : RETURNED_NS));
 	}
 	if (queued)
 		mon.idle_looks = 0;
-	else if (idle_vps() == weft__rt.nvps || ++mon.idle_looks >= LINGER)
+	else if (weft__idle_vps() == weft__rt.nvps || ++mon.idle_looks >= LINGER)
 		sleepy = true;
 	/* Who finds monitor_asleep 0 takes it that we look again by ourselves: also if what was queued has just been handed to somebody. */
 	if (!sleepy) {
-		min_of(&next, now + weft__rt.cfg.quantum_ns / 2);
-		min_of(&next, now + RETURNED_NS);
+		weft__min_of(&next, now + weft__rt.cfg.quantum_ns / 2);
+		weft__min_of(&next, now + RETURNED_NS);
 	}
 	attended = somebody_polls();
-	min_of(&next, weft__uring_moderate(!attended, now));
-	min_of(&next, weft__cancel_again(now));
+	weft__min_of(&next, weft__uring_moderate(!attended, now));
+	weft__min_of(&next, weft__cancel_again(now));
 	arm_netpoll(!attended && !vps_poll && weft__hook_poll_busy());
 	if (!attended && vps_poll && weft__hook_poll_busy())
-		min_of(&next, now + ATTENTION_NS);
+		weft__min_of(&next, now + ATTENTION_NS);
 	if (!attended) {
 		if (first != WEFT__NEVER)
-			min_of(&next, first + TIMER_SLACK_NS);
+			weft__min_of(&next, first + TIMER_SLACK_NS);
 		mon.announced = first < next ? first : next;
 		/* relaxed, then a heavy fence: pairs with sched.c:weft__switch_away [ASYM] */
 		atomic_store_explicit(&weft__rt.watch_deadline, mon.announced, memory_order_relaxed);
@@ -500,7 +245,7 @@ static void one_round(void)
 	 * this race is seen when it ends. */
 	if (sleepy || next - now > MS)
 		weft__fence_heavy();
-	if ((sleepy && (anything_queued() || somebody_polls() != attended)) ||
+	if ((sleepy && (weft__look_queued() || somebody_polls() != attended)) ||
 	    weft__first_timer() < first || *(struct weft__vp *volatile *)&weft__rt.orphans) {
 		atomic_store_explicit(&weft__rt.monitor_asleep, 0, memory_order_relaxed);
 		return;
@@ -532,7 +277,7 @@ static void one_round(void)
 		} else if (p == &tag_signal) {
 			weft__signals_route();
 		} else {
-			on_record(p, now);
+			weft__look_record(p, now);
 		}
 	}
 }
@@ -564,7 +309,7 @@ static void *monitor_main(void *arg)
 	mon.self.tid = (uint32_t)mon.tid;
 	mon.self.tcb = weft__arch_tls();
 	weft__tls_self = &mon.self;
-	mon.rng = weft__now() | 1;
+	weft__look_start();
 	ask_for_short_slice();
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* we have a slack of our own (TIMER_SLACK_NS) */
 	if (weft__rt.nvps > 2) {

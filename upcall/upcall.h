@@ -63,7 +63,31 @@ int weft__signals_fd(void);			/* a signalfd for what no thread of the process ac
 void weft__signals_route(void);			/* monitor: read it and find a fiber that accepts */
 bool weft__signals_waiting(void);		/* there is something in the table */
 
-/* --- monitor.c --- */
+/* --- look.c: what the monitor does about busy VPs --- */
 extern enum weft_blocked_source weft__source;	/* the one in use */
+void weft__look_start(void);
+bool weft__look_queued(void);			/* is any fiber in a queue? */
+/* Look at all busy VPs, with something queued somewhere. `urgent`: we have just put fibers into the common queue ourselves, timers or
+ * descriptors that the VPs should have attended to: so they are not looking around, and need not be given time to do so. Returns
+ * when to look again. */
+uint64_t weft__look(uint64_t now, bool urgent);
+void weft__look_record(struct weft__worker *w, uint64_t now);	/* a record of w was written */
+/* Workers that came back without a VP: those that the records tell of; and, where there are no records, all. */
+void weft__look_back(uint64_t now, uint64_t *next);
+void weft__look_for_returned(uint64_t now);
+
+/* --- monitor.c --- */
+void weft__monitor_adopt(void);			/* make workers for VPs that no sleeping one carries */
+
+static inline unsigned weft__idle_vps(void)
+{
+	return *(volatile unsigned *)&weft__rt.nidle;
+}
+
+static inline void weft__min_of(uint64_t *a, uint64_t b)
+{
+	if (b < *a)
+		*a = b;
+}
 
 #endif

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT
+ * What the monitor sees of busy VPs and stalled workers, and does about them. When it looks: monitor.c.
+ *
+ * PREEMPTED   a VP whose scheduling count has not moved for a quantum, with something queued for it, is kicked; at once, if what is
+ *     queued was woken from outside (a timer, a descriptor, a foreign thread) and no VP is idle.
+ * BLOCKED     a worker that left its CPU to wait, by record, mark or state, and something is queued: its VP goes to a sleeping worker.
+ *     Records are armed only while something is queued: a worker that stalls while nobody else wants to run costs nothing.
+ * UNBLOCKED   a worker that runs again without a VP is kicked, so that its fiber enters the scheduler (preempt.c); but not before it
+ *     has run for a while (GRACE_NS): who waits in the kernel by a way that no wrapper sees tends to do so again soon (libgomp's
+ *     barriers), and without a VP that costs nobody anything. The kernel shares the CPUs out meanwhile.
+ * Context:    the monitor.
+ */
+#include "runtime/hooks.h"
+#include "upcall/upcall.h"
+#include "weft/upcall.h"
+
+#define US 1000u
+#define MS 1000000u
+#define RETRY_NS (100 * US)		/* between attempts to preempt the same fiber */
+#define HOG_NS (50 * US)		/* a fiber that ran that long will not look at the common queue by itself */
+/* It makes way for the common queue at once if it has used up a quantum already, else only after this time: most are about to wait
+ * anyway, and one that is preempted with a lock of the program's own in its hands makes everybody else wait, or spin. */
+#define GRAIN_NS (500 * US)
+#define MARK_NS (20 * US)		/* marks: a call that lasts that long stalls */
+#define BACKOFF_MIN_US 100u
+#define BACKOFF_MAX_US 4000u
+#define GRACE_NS MS
+
+enum weft_blocked_source weft__source;
+
+static uint64_t rng;
+static struct weft__worker *back;	/* workers that run without a VP, by back_next */
+
+void weft__look_start(void)
+{
+	rng = weft__now() | 1;
+	back = NULL;		/* in the child of a fork, the parent's */
+}
+
+bool weft__look_queued(void)
+{
+	if (weft__work_anywhere())
+		return true;
+	for (unsigned i = 0; i < weft__rt.nvps; i++)
+		if (atomic_load_explicit(&weft__rt.vp[i].runnext, memory_order_relaxed))
+			return true;
+	return false;
+}
+
+static void hand_off(struct weft__worker *w, uint64_t since)
+{
+	struct weft__vp *vp;
+
+	if (!weft__vp_retake(w, &vp))
+		return;
+	weft__blocked_note(weft__now() - since);
+	w->backoff_us = 0;
+	weft__vp_give(vp);
+	weft__monitor_adopt();
+	if (weft__source == WEFT_BLOCKED_RECORDS)
+		weft__records_arm(w);		/* to see it come back */
+}
+
+/* Something is queued: does it help to free this worker's VP? */
+void weft__look_record(struct weft__worker *w, uint64_t now)
+{
+	switch (weft__records_read(w)) {
+	case WEFT__SEEN_NOTHING:	/* it came back from where we did not see it go: the room is used up all the same */
+		break;
+	case WEFT__SEEN_BLOCKED:
+		if (atomic_load_explicit(&w->vp, memory_order_relaxed) && weft__look_queued())
+			hand_off(w, w->out_at ? w->out_at : now);
+		break;
+	case WEFT__SEEN_BACK:
+	case WEFT__SEEN_PREEMPTED:	/* then it ran before */
+		if (atomic_load_explicit(&w->stalled, memory_order_relaxed)) {
+			if (!w->back_at) {
+				w->back_next = back;
+				back = w;
+			}
+			w->back_at = now;
+			weft__records_mute(w);		/* weft__look_back arms it */
+			return;
+		}
+		break;
+	}
+	if (atomic_load_explicit(&w->stalled, memory_order_relaxed)) {
+		weft__records_arm(w);	/* this was not its return, or it stalls again before the kick */
+		return;
+	}
+	/* Silent until armed again (look), later each time that nothing came of it. */
+	weft__records_mute(w);
+	w->backoff_us = w->backoff_us ? 2 * w->backoff_us : BACKOFF_MIN_US;
+	if (w->backoff_us > BACKOFF_MAX_US)
+		w->backoff_us = BACKOFF_MAX_US;
+	w->rearm_at = now + (uint64_t)w->backoff_us * US;
+	w->armed = false;
+}
+
+/* Workers that came back without a VP and have had their time. */
+void weft__look_back(uint64_t now, uint64_t *next)
+{
+	struct weft__worker **at = &back, *w;
+
+	while ((w = *at)) {
+		if (atomic_load_explicit(&w->stalled, memory_order_relaxed)) {
+			if (now - w->back_at < GRACE_NS) {
+				weft__min_of(next, w->back_at + GRACE_NS);
+				at = &w->back_next;
+				continue;
+			}
+			/* armed first: if it waits, its return is seen; it may also wait again before the kick */
+			weft__records_arm(w);
+			if (!weft__state_blocked(w))
+				weft__kick(w, now);
+		}
+		*at = w->back_next;
+		w->back_at = 0;
+	}
+}
+
+/* A VP is carried by w and its count has not moved since the last look: does w stall? */
+static bool stalls(struct weft__worker *w, uint64_t now)
+{
+	switch (weft__source) {
+	case WEFT_BLOCKED_MARKS:
+		if (atomic_load_explicit(&w->mark, memory_order_relaxed) != WEFT__B_MARKED)
+			/* in the kernel by a way that no wrapper sees (libc's own calls, raw ones)? Ask, but rarely. */
+			return now - w->seen_since >= MS && weft__state_blocked(w);
+		if (w->seen_mark != *(volatile uint32_t *)&w->mark_seq) {
+			w->seen_mark = *(volatile uint32_t *)&w->mark_seq;
+			w->out_at = now;
+			return false;
+		}
+		return now - w->out_at >= MARK_NS;
+	default:
+		return weft__state_blocked(w);
+	}
+}
+
+static uint64_t random_up_to(uint64_t n)
+{
+	rng ^= rng << 13;
+	rng ^= rng >> 7;
+	rng ^= rng << 17;
+	return rng % n;
+}
+
+static uint64_t quantum(void)
+{
+	if (weft__rt.cfg.fuzz_ns)
+		return weft__rt.cfg.fuzz_ns + random_up_to(20 * weft__rt.cfg.fuzz_ns);
+	return weft__rt.cfg.quantum_ns;
+}
+
+/* Its fiber, which has run for `ran`, is to make way. */
+static void kick_after(struct weft__worker *w, struct weft__vp *vp, uint64_t ran, uint64_t now)
+{
+	/* relaxed: a hint; of a kick that comes again, or too late, the next preemption is charged */
+	atomic_store_explicit(&vp->ran_us, ran < 1000 * MS ? (uint32_t)(ran / US) : 1000000u, memory_order_relaxed);
+	weft__kick(w, now);
+}
+
+/* One busy VP, with something queued somewhere. Lowers *next to when to look again. */
+static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbalance, uint64_t now, uint64_t *next)
+{
+	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
+	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), q = quantum(), ran, grain;
+	struct weft__fiber *f = *(struct weft__fiber *volatile *)&vp->current;
+	bool own, hog;
+
+	if (!w || w->stalled)
+		return;
+	if (tick != w->seen_tick) {
+		w->seen_tick = tick;
+		w->seen_since = now;
+		w->slow_looks = 0;
+		w->out_at = 0;
+	}
+	ran = now - w->seen_since;
+	own = atomic_load_explicit(&vp->len, memory_order_relaxed) ||
+	      atomic_load_explicit(&vp->runnext, memory_order_relaxed);
+	switch (weft__source) {
+	case WEFT_BLOCKED_RECORDS:
+		if (!w->armed && now >= w->rearm_at) {
+			w->armed = true;
+			weft__records_arm(w);
+			/* it may have stalled before */
+			if (weft__state_blocked(w)) {
+				/* since when is not known; it matters since something is queued, that is, since we woke */
+				hand_off(w, now);
+				return;
+			}
+		}
+		break;
+	case WEFT_BLOCKED_MARKS:
+		if (stalls(w, now)) {
+			hand_off(w, w->out_at ? w->out_at : now);
+			return;
+		}
+		weft__min_of(next, now + (w->slow_looks++ < 50 ? MARK_NS : MS));
+		break;
+	default:
+		if (ran > 0 && stalls(w, now)) {
+			hand_off(w, w->seen_since);
+			return;
+		}
+		weft__min_of(next, now + (w->slow_looks++ < 10 ? 200 * US : MS));
+		break;
+	}
+	/* a stale look at a fiber that has just left costs a preemption too early, or GRAIN_NS too late */
+	hog = f && *(volatile uint32_t *)&f->node.slices;
+	grain = !hog ? GRAIN_NS : urgent ? 0 : HOG_NS;
+	if (injected && ran < grain)
+		weft__min_of(next, w->seen_since + grain);
+	if (!(own || injected || imbalance))
+		return;
+	/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. From the end of a quantum on
+	 * this is asked directly, whatever the source says. */
+	if (ran >= q && weft__state_blocked(w)) {
+		hand_off(w, now);
+	} else if (ran >= q || (injected && ran >= grain)) {
+		if (injected)
+			vp->from_inject = true;
+		kick_after(w, vp, ran, now);
+		weft__min_of(next, now + RETRY_NS);
+	} else {
+		weft__min_of(next, w->seen_since + q);
+	}
+}
+
+/* Stalled workers that came back unseen: without records nobody tells. */
+void weft__look_for_returned(uint64_t now)
+{
+	/* [WORKERS-1] acquire; pairs with release in runtime/start.c:worker_publish */
+	struct weft__worker *w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
+
+	for (; w; w = w->all_next)
+		if (atomic_load_explicit(&w->stalled, memory_order_relaxed) && !weft__state_blocked(w))
+			weft__kick(w, now);
+}
+
+uint64_t weft__look(uint64_t now, bool urgent)
+{
+	uint64_t next = now + (weft__rt.cfg.fuzz_ns ? weft__rt.cfg.fuzz_ns : weft__rt.cfg.quantum_ns / 2);
+	bool injected = atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) != 0 &&
+			weft__idle_vps() == 0;
+	uint32_t most = 0;
+
+	for (unsigned i = 0; i < weft__rt.nvps; i++) {
+		uint32_t len = atomic_load_explicit(&weft__rt.vp[i].len, memory_order_relaxed);
+
+		if (len > most)
+			most = len;
+	}
+	for (unsigned i = 0; i < weft__rt.nvps; i++)
+		look_at(&weft__rt.vp[i], injected, urgent, most >= 2, now, &next);
+	/* a slot that stays full beside an idle VP (sched.c, ping-pong) */
+	if (weft__idle_vps())
+		weft__idle_wake();
+	return next;
+}
