@@ -256,6 +256,7 @@ void weft__vp_surrender(struct weft__fiber *self);
 void weft__worker_idle(struct weft__worker *w);	/* w has no VP: wait until it gets one */
 struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp);
 uint64_t weft__first_timer(void);
+void weft__timer_watch(uint64_t deadline);	/* [WATCH] W2, worker.c: somebody must look at timers by then */
 unsigned weft__all_timers_run(uint64_t now);
 bool weft__work_anywhere(void);
 

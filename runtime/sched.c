@@ -316,10 +316,8 @@ void weft__switch_away(struct weft__fiber *self, enum weft__op op)
 			}
 			next = &w->sched;
 		}
-		/* our timer may be the first, and nobody watches while the VP is busy */
-		if (weft__unlikely(self->timer_index) && next != &w->sched &&
-		    self->deadline < atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed))
-			weft__hook_monitor_wake();
+		if (weft__unlikely(self->timer_index) && next != &w->sched)	/* [WATCH] W2 */
+			weft__timer_watch(self->deadline);
 		if (weft__unlikely(next == self)) {
 			/* parked, and woken before it left */
 			atomic_store_explicit(&vp->tick,
@@ -328,6 +326,9 @@ void weft__switch_away(struct weft__fiber *self, enum weft__op op)
 			return;
 		}
 	} else {
+		/* the VP was taken while it was stalled, and it came back unnoticed; its worker is about to sleep without looking at timers */
+		if (self->timer_index)			/* [WATCH] W2 */
+			weft__timer_watch(self->deadline);
 		next = &w->sched;
 	}
 	w->prev = self;

@@ -8,6 +8,14 @@
  *            VPs. While one spins nobody is woken (rt.nspin, idle_hint): it will find what was submitted. The last spinner
  *            that finds work wakes the next, so that parallelism grows as long as there is work.
  * Poller:    one sleeping worker waits in the netpoller, until the first timer of all VPs; the others on a futex.
+ * Timers:    [WATCH] somebody looks at the timers not much later than the first of them is due: the poller, if there is one, else the
+ *            monitor.
+ *     poller, monitor                           a fiber that parks with a timer, or its VP
+ *     A1 watch_deadline = what it knows of      W1 the timer is in the heap, its time in `first`
+ *     A2 heavy fence (a short sleep does        W2 watch_deadline is later, and this VP goes on with another fiber,
+ *        without: then it looks again soon)        or there is no VP: wake the monitor, which breaks the poller's sleep
+ *     A3 an earlier `first`: look again         W3 it finds nothing to run: go_idle looks, and is or breaks the poller
+ *     Invariant: either A3 sees W1, or W2 (W3) sees A1. A VP that runs on looks at its timers now and then, but need not ever.
  * Retaking:  [RETAKE]
  *     monitor (weft__vp_retake)                 fiber (any entry into the scheduler)
  *     R1 w->vp = NULL, under w->lock            F1 nopreempt++
@@ -186,6 +194,13 @@ uint64_t weft__first_timer(void)
 	return first;
 }
 
+void weft__timer_watch(uint64_t deadline)
+{
+	weft__fence_light();
+	if (deadline < atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed))
+		weft__hook_monitor_wake();
+}
+
 unsigned weft__all_timers_run(uint64_t now)
 {
 	unsigned n = 0;
@@ -278,6 +293,8 @@ struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 	spin_end(vp, f != NULL);
 	if (!f)
 		go_idle(w, vp);
+	else if (atomic_load_explicit(&vp->timers.first, memory_order_relaxed) != WEFT__NEVER)
+		weft__timer_watch(atomic_load_explicit(&vp->timers.first, memory_order_relaxed));	/* [WATCH] W2 */
 	return f;
 }
 
@@ -330,8 +347,9 @@ static void sleep_poller(struct weft__worker *w, bool look)
 		weft__rt.spare = w;
 		weft__rt.nspare++;
 	}
-	weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
+	/* under the lock: it must not go over what the next poller announces */
 	atomic_store_explicit(&weft__rt.watch_deadline, 0, memory_order_relaxed);
+	weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 	if (atomic_load_explicit(&weft__rt.monitor_asleep, memory_order_relaxed))
 		weft__hook_monitor_wake();	/* nobody watches timers and descriptors now */
 	if (!vp) {
