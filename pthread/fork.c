@@ -121,6 +121,7 @@ __attribute__((used)) void weft__vfork_before(void)
 	weft__fd_sharing(true);
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
 	weft__tls_self = &v->child;
+	weft__tcb_set_vp(weft__arch_tls(), NULL);	/* the parent gets it back when it is scheduled next */
 }
 
 /* Called by the assembly, first in the child and then in the parent. */

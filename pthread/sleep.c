@@ -163,10 +163,20 @@ WEFT__REAL(sched_yield);
 
 WEFT__EXPORT int sched_yield(void)
 {
-	if (!weft__io_self())
-		return weft__real(sched_yield)();
-	weft__yield();
-	return 0;
+	struct weft__vp *vp = weft__arch_tcb_word(struct weft__vp *, WEFT__TCB_VP);
+	struct weft__fiber *self;
+
+	if (weft__likely(vp)) {
+		self = weft__arch_tcb_word(struct weft__fiber *, WEFT__TCB_FIBER);
+		if (weft__likely(!self->nopreempt)) {
+			weft__yield_fiber(self, vp);
+			return 0;
+		}
+	} else if (weft__io_self()) {
+		weft__yield();
+		return 0;
+	}
+	return weft__real(sched_yield)();
 }
 WEFT__ALIAS(__sched_yield, sched_yield);
 

@@ -106,6 +106,8 @@ void weft__extras_start(struct weft__fiber *main_fiber)
 	struct weft__worker *w = main_fiber->worker;
 	uint64_t now = kernel_clock(CLOCK_THREAD_CPUTIME_ID);
 
+	if (weft__rt.ops != &weft_sched_fifo || !weft__rt.membarrier || !weft__arch_fsgsbase)
+		turn_on(WEFT__X_NO_ROTATE);
 	/* in the child of a fork the worker is a copy of one that may have had a mask */
 	if (w && main_fiber->cpus) {
 		w->cpus = main_fiber->cpus;

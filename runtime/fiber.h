@@ -48,6 +48,7 @@ enum weft__flag {
 	WEFT__F_ENDING = 16,	/* takes no signals any more */
 	WEFT__F_GUARD_HIDDEN = 32,	/* none was asked for; there is one all the same */
 	WEFT__F_EXPLICIT_SCHED = 64,	/* scheduling parameters of its own, not its creator's */
+	WEFT__F_LIBC_TLS = 256,	/* its thread block is libc's (main's) and not at the usual place */
 	WEFT__F_VFORKED = 128,	/* stands for a child of vfork, which runs in our memory but is another process */
 };
 
@@ -241,7 +242,18 @@ void weft__stack_bounds(const struct weft__fiber *f, void **lo, size_t *size, si
 void **weft__tls_libc_cleanup(void);
 
 /* Move the caller behind the other runnable fibers of its VP. No effect in a foreign thread (kernel's sched_yield). */
+/* Words in the thread block of a fiber with TLS of its own, in the area that the ABI reserves (tls.c). An offset that the compiler knows saves
+ * the load of weft__tls_self's, and the block that of fiber->vp; a yield waits for each. VP is the one that the fiber was given last. It is NULL,
+ * and the other word then means nothing, for all other threads and in a child of vfork, which has its parent's block. */
+enum { WEFT__TCB_FIBER = 136, WEFT__TCB_VP = 144 };
+static inline void weft__tcb_set_vp(void *tcb, struct weft__vp *vp)
+{
+	*(struct weft__vp **)((char *)tcb + WEFT__TCB_VP) = vp;
+}
+extern size_t weft__tcb_span;		/* from such a block to its fiber; the same for all, but for WEFT__F_LIBC_TLS */
+
 void weft__yield(void);
+void weft__yield_fiber(struct weft__fiber *self, struct weft__vp *vp);	/* the caller, a fiber; of TCB_VP */
 
 /* CLOCK_MONOTONIC now, nanoseconds. */
 uint64_t weft__now(void);

@@ -28,6 +28,7 @@ static void init(struct weft__fiber *f, enum weft__kind kind, pid_t tid)
 {
 	f->kind = kind;
 	f->tid = (uint32_t)tid;
+	f->flags = WEFT__F_LIBC_TLS;
 	f->tcb = weft__arch_tls();
 	f->ctx.tls = f->tcb;
 }

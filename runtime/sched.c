@@ -18,6 +18,7 @@
  * and again (ping-pong), waking an idle VP for it would cost a system call a turn; after PINGPONG such turns in a row it is
  * left out. Then the monitor sees a slot that stays full and wakes an idle VP after all.
  */
+#include "runtime/extras.h"
 #include "runtime/hooks.h"
 #include "runtime/runtime.h"
 #include "runtime/vpqueue.h"
@@ -268,11 +269,13 @@ static inline void prepare(struct weft__worker *w, struct weft__vp *vp, struct w
 {
 	to->worker = w;
 	/* relaxed: who set a bit of it for itself runs here; for others it takes effect when it is seen */
-	if (weft__unlikely(atomic_load_explicit(&weft__rt.extras, memory_order_relaxed)))
+	if (weft__unlikely(atomic_load_explicit(&weft__rt.extras, memory_order_relaxed) & WEFT__X_SWITCH))
 		weft__switch_extras(w, from, to);
 	if (weft__likely(vp != NULL)) {
 		vp->current = to;
 		to->vp = vp;
+		if (to->kind != WEFT__SCHED && !(to->flags & WEFT__F_SHARED_TLS))
+			weft__tcb_set_vp(to->ctx.tls, vp);
 		/* relaxed, plain add: one writer; the monitor compares */
 		atomic_store_explicit(&vp->tick, atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1,
 				      memory_order_relaxed);
@@ -442,28 +445,37 @@ _Noreturn void weft__sched_loop(struct weft__worker *w)
  * under one hold of the queue's lock, which the next fiber releases (OP_ROTATED): so no thief takes the caller before its registers are
  * saved. False: nothing done.
  *
- * Speed: wrfsbase waits for all that comes before it, so a yield costs what leads to its operand plus what follows it. Hence few loads
- * in a row (self, vp, the queue's head, its tls; that `vp` is still ours is checked beside them), and the write as soon as the operand
- * is known: what follows overlaps with the beginning of the next yield. */
+ * Speed: what comes after wrfsbase waits for it. Hence few loads in a row before it (self and vp, the queue's head; that `vp` is still ours is
+ * checked beside them), and all that cannot change after the start is one bit. */
 static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, struct weft__vp *vp)
 {
 	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed);
 	struct weft__fifo *queue = (struct weft__fifo *)vp->queue_room;
+	struct weft_sched_node *oldest;
 	struct weft__fiber *next;
 
 	if (weft__unlikely((tick & LOOK_AROUND) == LOOK_AROUND || vp->from_inject ||
 			   atomic_load_explicit(&vp->runnext, memory_order_relaxed) ||
-			   weft__rt.ops != &weft_sched_fifo ||
 			   atomic_load_explicit(&weft__rt.extras, memory_order_relaxed)))
 		return false;
-	weft__vpq_lock(vp);
-	if (weft__unlikely(weft__fifo_empty(queue))) {
+	weft__vpq_lock_asym(vp);
+	oldest = queue->head;
+	if (weft__unlikely(!oldest)) {
 		weft__vpq_unlock(vp);
 		return false;
 	}
-	next = fiber_of_node(queue->head);
-	set_tls(w, self, next);
-	weft__fifo_rotate(queue, &self->node);
+	next = fiber_of_node(oldest);
+	weft__fifo_rotate(queue, oldest, &self->node);
+	if (weft__unlikely(next->flags & (WEFT__F_SHARED_TLS | WEFT__F_LIBC_TLS))) {
+		set_tls(w, self, next);
+		if (next->flags & WEFT__F_LIBC_TLS)
+			weft__tcb_set_vp(next->ctx.tls, vp);
+	} else {
+		void *tcb = (char *)next - weft__tcb_span;
+
+		weft__arch_set_tls_direct(tcb);		/* not ours already: it is a fiber's own */
+		weft__tcb_set_vp(tcb, vp);
+	}
 	w->op = WEFT__OP_ROTATED;
 	next->worker = w;
 	__asm__ volatile("" ::: "memory");	/* two stores, each of which is loaded alone (weft__fifo_rotate) */
@@ -485,18 +497,34 @@ static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, stru
 	return true;
 }
 
-void weft__yield(void)
+void weft__yield_fiber(struct weft__fiber *self, struct weft__vp *vp)
 {
-	struct weft__fiber *self = weft__self();
+	struct weft__worker *w = self->worker;
 
-	if (weft__unlikely(!weft__is_fiber(self))) {
-		syscall(SYS_sched_yield);
-		return;
-	}
 	weft__preempt_disable(self);
-	/* volatile: the compiler must not take what it compared with in its place; that would put the loads in a row */
-	if (weft__unlikely(!self->vp || weft__vp_of(self) != self->vp ||
-			   !rotate(self, self->worker, *(struct weft__vp *volatile *)&self->vp)))
+	/* w->vp is NULL, too, for a moment only (weft__vp_of): then the other way */
+	if (weft__unlikely(atomic_load_explicit(&w->vp, memory_order_relaxed) != vp || !rotate(self, w, vp)))
 		weft__switch_away(self, WEFT__OP_YIELD);
 	weft__preempt_enable(self);
+}
+
+void weft__yield(void)
+{
+	struct weft__vp *vp = weft__arch_tcb_word(struct weft__vp *, WEFT__TCB_VP);
+	struct weft__fiber *self;
+
+	if (weft__likely(vp)) {
+		weft__yield_fiber(weft__arch_tcb_word(struct weft__fiber *, WEFT__TCB_FIBER), vp);
+		return;
+	}
+	self = weft__self();
+	if (!weft__is_fiber(self)) {
+		syscall(SYS_sched_yield);
+	} else if (self->vp) {
+		weft__yield_fiber(self, self->vp);
+	} else {
+		weft__preempt_disable(self);
+		weft__switch_away(self, WEFT__OP_YIELD);
+		weft__preempt_enable(self);
+	}
 }

@@ -36,6 +36,8 @@
 #define AT_MINSIGSTKSZ 51
 #endif
 
+size_t weft__tcb_span;
+
 #define PAGE 4096ul
 #define MAX_CLASSES 64
 #define POOL_KEEP 1024u		/* free fibers a VP keeps, pages and all */
@@ -258,7 +260,8 @@ static struct weft__fiber *carve(unsigned class)
 	pool.made++;
 	/* tops at different offsets: equal ones would compete for the same cache sets */
 	end = slot + c->slot_size - (pool.made & (COLOURS - 1)) * COLOUR;
-	f = (struct weft__fiber *)((uintptr_t)(end - sizeof *f) & ~(uintptr_t)63);
+	/* aligned as the block has to be, for the same distance everywhere */
+	f = (struct weft__fiber *)((uintptr_t)(end - sizeof *f) & ~(uintptr_t)((align > 64 ? align : 64) - 1));
 	stack = (struct weft__stack *)((uintptr_t)((char *)f - sizeof *stack) & ~(uintptr_t)15);
 	tcb = (char *)((uintptr_t)((char *)stack - weft__tcb_size()) & ~(uintptr_t)(align - 1));
 	stack->slot = slot;
@@ -268,6 +271,7 @@ static struct weft__fiber *carve(unsigned class)
 	f->stack = stack;
 	stack->all = atomic_load_explicit(&c->all, memory_order_relaxed);
 	f->tcb = tcb;
+	weft__tcb_span = (size_t)((char *)f - tcb);
 	f->id = ++pool.next_id;
 	f->tid = tid_of(f->id);		/* of no life yet */
 	remember(f);

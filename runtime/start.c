@@ -324,6 +324,7 @@ void weft__forked(void)
 		prctl(PR_SET_TIMERSLACK, weft__rt.timer_slack, 0, 0, 0);	/* not the worker's own */
 	self->worker = NULL;
 	self->kind = WEFT__MAIN;
+	weft__tcb_set_vp(self->tcb, NULL);
 	weft__hook_forked();
 	weft__futex_forked();
 	weft__stacks_forked();

@@ -47,7 +47,10 @@ struct tcb_head {
 	/* offset 128: reserved since the ABI's first days, unused by glibc */
 	uint64_t magic;
 	struct weft__fiber *fiber;
+	struct weft__vp *vp;
 };
+_Static_assert(offsetof(struct tcb_head, fiber) == WEFT__TCB_FIBER, "read by number");
+_Static_assert(offsetof(struct tcb_head, vp) == WEFT__TCB_VP, "read by number");
 _Static_assert(offsetof(struct tcb_head, stack_guard) == 0x28, "compilers read %fs:0x28");
 _Static_assert(offsetof(struct tcb_head, magic) == 128, "the reserved area starts there");
 
@@ -113,6 +116,7 @@ void weft__tls_mark(void *tcb, struct weft__fiber *f)
 
 	h->magic = MAGIC;
 	h->fiber = f;
+	h->vp = NULL;
 }
 
 struct weft__fiber *weft__fiber_of(const void *handle)

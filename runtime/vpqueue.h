@@ -29,6 +29,16 @@ static inline void weft__vpq_lock(struct weft__vp *vp)
 		weft__vpq_wait(vp);
 }
 
+/* The same, where membarrier is known to work. */
+static inline void weft__vpq_lock_asym(struct weft__vp *vp)
+{
+	atomic_store_explicit(&vp->in_queue, 1, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+	/* [VPQ-1] acquire; pairs with release in weft__vpq_thief_unlock */
+	if (weft__unlikely(atomic_load_explicit(&vp->thief, memory_order_acquire)))
+		weft__vpq_wait(vp);
+}
+
 static inline void weft__vpq_unlock(struct weft__vp *vp)
 {
 	/* [VPQ-1] release; pairs with acquire in weft__vpq_thief_lock */

@@ -64,22 +64,15 @@ static inline struct weft_sched_node *weft__fifo_pick(struct weft__fifo *q)
 	return node;
 }
 
-/* A yield in one step: `node` goes to the end and the oldest one is returned. NULL: nobody waits,
- * nothing was done and the caller goes on running. Saves pick's test for the last node, which
- * cannot be the one picked here. */
-static inline struct weft_sched_node *weft__fifo_rotate(struct weft__fifo *q,
-							struct weft_sched_node *node)
+/* A yield in one step: `oldest`, which is q->head and not NULL, is taken, and `node` goes to the end. Saves pick's test for the last
+ * node, which cannot be the one picked here. */
+static inline void weft__fifo_rotate(struct weft__fifo *q, struct weft_sched_node *oldest, struct weft_sched_node *node)
 {
-	struct weft_sched_node *oldest = q->head;
-
-	if (!oldest)
-		return NULL;
 	weft__fifo_enqueue(q, node);
 	/* keeps gcc from joining the stores to tail and head into one of 16 bytes, which is slow
 	 * to load again in halves: 4 ns instead of 1 */
 	__asm__ volatile("" ::: "memory");
 	q->head = oldest->next;
-	return oldest;
 }
 
 /* Move the oldest half (at least one, at most `max`) of `victim` to the end of `thief`, order

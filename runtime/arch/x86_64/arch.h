@@ -46,10 +46,20 @@ static inline void *weft__arch_tls(void)
 	return tp;
 }
 
+/* A word of the caller's thread block, `offset` bytes from the thread pointer: a constant. Volatile: a switch changes it. */
+#define weft__arch_tcb_word(type, offset)						\
+	({ type value_; __asm__ volatile("movq %%fs:%c1, %0" : "=r"(value_) : "i"(offset)); value_; })
+
+/* Only where weft__arch_fsgsbase says so. */
+static inline void weft__arch_set_tls_direct(void *tp)
+{
+	__asm__ volatile("wrfsbase %0" : : "r"(tp) : "memory");
+}
+
 static inline void weft__arch_set_tls(void *tp)
 {
 	if (__builtin_expect(weft__arch_fsgsbase, 1))
-		__asm__ volatile("wrfsbase %0" : : "r"(tp) : "memory");
+		weft__arch_set_tls_direct(tp);
 	else
 		weft__arch_set_tls_syscall(tp);
 }
