@@ -145,6 +145,7 @@ struct weft__rt {
 	struct weft__worker *spare;
 	unsigned nspare;
 	struct weft__worker *poller;	/* guarded by idle_lock */
+	_Atomic bool short_of_workers;	/* no kernel thread could be made for a VP, last time; monitor writes. upcall/look.c */
 	struct weft__vp *orphans;	/* VPs that wait for the monitor to make a kernel thread; by idle_next */
 
 	struct weft__lock inject_lock __attribute__((aligned(64)));

@@ -8,6 +8,10 @@
  * UNBLOCKED   a worker that runs again without a VP is kicked, so that its fiber enters the scheduler (preempt.c); but not before it
  *     has run for a while (GRACE_NS): who waits in the kernel by a way that no wrapper sees tends to do so again soon (libgomp's
  *     barriers), and without a VP that costs nobody anything. The kernel shares the CPUs out meanwhile.
+ * SHORT       [SHORT] no kernel thread can be made for a VP (RLIMIT_NPROC, the pids cgroup, memory), and all there are stall, perhaps for what
+ *     a queued fiber holds. So that this is no deadlock, one of those that wait is interrupted: its handler (preempt.c) takes the VP, queues its
+ *     fiber and runs the next one on this worker. When its turn comes it goes back to wait, stalls, and the next is interrupted: slow, but each
+ *     queued fiber runs in time. Only here may a call that the program made by a way that no wrapper sees end with EINTR by our doing.
  * Context:    the monitor.
  */
 #include "runtime/hooks.h"
@@ -238,6 +242,18 @@ void weft__look_for_returned(uint64_t now)
 	for (; w; w = w->all_next)
 		if (atomic_load_explicit(&w->stalled, memory_order_relaxed) && !weft__state_blocked(w))
 			weft__kick(w, now);
+}
+
+void weft__look_free_worker(uint64_t now)
+{
+	/* [WORKERS-1] acquire; pairs with release in runtime/start.c:worker_publish */
+	struct weft__worker *w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
+
+	for (; w; w = w->all_next)
+		if (atomic_load_explicit(&w->stalled, memory_order_relaxed) && !atomic_load_explicit(&w->kicked, memory_order_relaxed)) {
+			weft__kick(w, now);
+			return;
+		}
 }
 
 uint64_t weft__look(uint64_t now, bool urgent)

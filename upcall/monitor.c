@@ -115,8 +115,11 @@ void weft__monitor_adopt(void)
 				atomic_fetch_sub_explicit(&weft__rt.nspin, 1, memory_order_relaxed);
 			}
 			weft__vp_release(vp);
+			atomic_store_explicit(&weft__rt.short_of_workers, true, memory_order_relaxed);
+			weft__look_free_worker(weft__now());
 			return;
 		}
+		atomic_store_explicit(&weft__rt.short_of_workers, false, memory_order_relaxed);
 	}
 }
 

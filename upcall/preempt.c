@@ -19,7 +19,7 @@
  *            would be cleared, and nobody would ever signal the first worker again. Who makes way sets the mask of the frame.
  * EINTR:     SA_RESTART; wrappers restart what the kernel does not. A worker that was seen blocking is not kicked.
  * Lost VP:   the handler of a fiber whose VP was retaken while it stalled in the kernel is where it learns of it: it
- *            takes an idle VP or queues itself.
+ *            takes an idle VP or queues itself; when workers are short it does both, and the worker is free for others ([SHORT], look.c).
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -59,6 +59,8 @@ static void make_way(struct weft__fiber *self)
 		atomic_fetch_add_explicit(&weft__rt.n.unblocked, 1, memory_order_relaxed);
 		if (!weft__vp_reacquire(self))
 			weft__switch_away(self, WEFT__OP_INJECT);
+		else if (atomic_load_explicit(&weft__rt.short_of_workers, memory_order_relaxed))
+			weft__switch_away(self, WEFT__OP_PREEMPTED);	/* it may wait still: [SHORT] */
 		return;
 	}
 	/* A slice is a quantum used up, not a preemption: who made way early, for others to be on time, is no hog. */

@@ -74,6 +74,7 @@ uint64_t weft__look(uint64_t now, bool urgent);
 void weft__look_record(struct weft__worker *w, uint64_t now);	/* a record of w was written */
 /* Workers that came back without a VP: those that the records tell of; and, where there are no records, all. */
 void weft__look_back(uint64_t now, uint64_t *next);
+void weft__look_free_worker(uint64_t now);	/* no kernel thread can be made: see [SHORT] */
 void weft__look_for_returned(uint64_t now);
 
 /* --- monitor.c --- */
