@@ -53,6 +53,8 @@ struct weft__worker {
 
 	_Atomic uint32_t park;		/* futex word: 1 = go on */
 	struct weft__vp *next_vp;	/* with what; guarded by rt.idle_lock */
+	uintptr_t fault_stack;		/* upcall/fault.c: registered with the kernel; 0: none */
+	size_t fault_size;
 	/* extras.c */
 	_Atomic uint64_t cpu_mark;	/* the worker's CPU time at its last switch; 0 = not known */
 	struct weft__fiber *_Atomic charged;	/* who pays for the time since then */

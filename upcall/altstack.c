@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "runtime/runtime.h"
+#include "upcall/fault.h"
 
 #ifndef SS_AUTODISARM
 #define SS_AUTODISARM (1u << 31)
@@ -42,6 +43,8 @@ int weft__altstack_set(const stack_t *new, stack_t *old)
 			return -EINVAL;
 		if (mode != SS_DISABLE && new->ss_size < 2048)	/* the kernel's limit, not what libc's header says today */
 			return -ENOMEM;
+		if (mode != SS_DISABLE)
+			weft__fault_altstack_seen(new->ss_size);
 		self->alt.lo = mode == SS_DISABLE ? NULL : new->ss_sp;
 		self->alt.size = mode == SS_DISABLE ? 0 : new->ss_size;
 		self->alt.flags = new->ss_flags & (int)SS_AUTODISARM;

@@ -13,6 +13,7 @@
 
 #include "runtime/runtime.h"
 #include "upcall/altstack.h"
+#include "upcall/sigaction.h"
 #include "upcall/signals.h"
 #include "upcall/upcall.h"
 
@@ -22,7 +23,9 @@
 
 #define OWN_NEEDS (16 * 1024ul)		/* of a fault stack, beside the frame */
 #define RED_ZONE 128u
+#define MAIN_STACK (64ul << 20)		/* main's is taken to lie so near to where it began */
 #define HANDLER_NEEDS 1024u		/* beside the frame: what runs before the program's handler, at least */
+#define MOVED_NEEDS (8 * 1024ul)	/* of an alternate stack that other signals are moved to, beside the frame */
 #define NEAR (256 * 1024ul)		/* how far from the stack pointer a frame may reach */
 
 extern void *__libc_stack_end;		/* ld.so's: where main's stack began */
@@ -31,6 +34,7 @@ extern void *__libc_stack_end;		/* ld.so's: where main's stack began */
 static _Atomic uintptr_t seen_by_program;
 
 static bool enabled, started;
+static _Atomic bool moves;	/* is only ever set */
 
 void weft__fault_enable(void)
 {
@@ -42,7 +46,7 @@ void weft__fault_start(void)
 	started = enabled;
 }
 
-void weft__fault_worker_start(void)
+void weft__fault_worker_start(struct weft__worker *w)
 {
 	size_t size = (getauxval(AT_MINSIGSTKSZ) + OWN_NEEDS + 4095) & ~4095ul;
 	stack_t ss = { .ss_size = size }, before;
@@ -56,6 +60,8 @@ void weft__fault_worker_start(void)
 	ss.ss_sp = mem + 4096;
 	if (syscall(SYS_sigaltstack, &ss, &before) != 0)
 		return;
+	w->fault_stack = (uintptr_t)ss.ss_sp;
+	w->fault_size = size;
 	/* main becomes a fiber: its alternate stack goes with it. The shim knows it already. */
 	if (self->kind == WEFT__MAIN && !self->alt.size && !(before.ss_flags & SS_DISABLE)) {
 		self->alt.lo = before.ss_sp;
@@ -196,6 +202,56 @@ void weft__fault_entry(int sig, siginfo_t *info, void *context)
 		atomic_store_explicit(&seen_by_program, (uintptr_t)info->si_addr, memory_order_relaxed);
 	errno = saved;
 	weft__arch_frame_run(weft__arch_frame_move(context, top), sig, on_fiber);
+}
+
+/* --- other signals --- */
+
+bool weft__fault_moves(void)
+{
+	return atomic_load_explicit(&moves, memory_order_relaxed);
+}
+
+void weft__fault_altstack_seen(size_t size)
+{
+	struct sigaction sa;
+
+	/* relaxed: whoever finds it set late installs a handler as before, and that one is changed by who set it, or by the next to come here */
+	if (!enabled || size < getauxval(AT_MINSIGSTKSZ) + MOVED_NEEDS || atomic_exchange_explicit(&moves, true, memory_order_relaxed))
+		return;
+	weft__preempt_moved();
+	for (int sig = 1; sig <= 64; sig++)
+		if (!((3ull << 31 | weft__own_signals()) & 1ull << (sig - 1)) && weft__action_get(sig, &sa) &&
+		    sa.sa_sigaction == weft__signal_entry)
+			weft__action_set(sig, &sa);
+}
+
+static bool on_own_stack(const struct weft__fiber *self, uintptr_t sp)
+{
+	uintptr_t lo = (uintptr_t)self->stack_lo, end = (uintptr_t)__libc_stack_end;
+
+	if (self->kind == WEFT__MAIN && !lo)
+		return sp <= end && end - sp < MAIN_STACK;
+	return sp >= lo && sp <= lo + self->stack_size;
+}
+
+bool weft__fault_move(struct weft__fiber *self, int sig, siginfo_t *info, void *context, void (*fn)(int, siginfo_t *, void *))
+{
+	uintptr_t sp = weft__arch_frame_sp(context), top = sp - RED_ZONE;
+	size_t need = weft__arch_frame_size(context) + 64 + HANDLER_NEEDS;
+	const struct weft__worker *w = self->worker;
+
+	if (!w || (uintptr_t)context - w->fault_stack >= w->fault_size)
+		return true;		/* it lies where it may stay */
+	if ((uintptr_t)info != weft__arch_frame_info(context))
+		return false;
+	if (self->alt.size && !weft__altstack_on(self, sp) && !on_own_stack(self, sp)) {
+		if (self->alt.size < need + MOVED_NEEDS)
+			return false;
+		top = (uintptr_t)self->alt.lo + self->alt.size;
+	} else if (!room_below(self, sp, need + RED_ZONE)) {
+		return false;
+	}
+	weft__arch_frame_run(weft__arch_frame_move(context, (void *)top), sig, fn);
 }
 
 /* The child's only thread is an ordinary one: it has what its fiber had. */

@@ -414,7 +414,7 @@ int weft__hook_worker_start(struct weft__worker *w)
 {
 	int err = descriptors();
 
-	weft__fault_worker_start();
+	weft__fault_worker_start(w);
 	if (!err && weft__source == WEFT_BLOCKED_RECORDS)
 		err = weft__records_open(w, mon.epfd);
 	return err;

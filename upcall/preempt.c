@@ -136,17 +136,34 @@ static void preempt(struct weft__fiber *self, struct weft__worker *w, void *uc)
 	self->nopreempt--;
 }
 
+static bool preempts_it(const struct weft__fiber *self, int sig)
+{
+	return sig == weft__rt.signo && !(self->flags & WEFT__F_NO_SIGNAL);
+}
+
+/* The second half of the handler, on a stack where the frame may stay. */
+static void act(int sig, siginfo_t *si, void *uc)
+{
+	struct weft__fiber *self = weft__tls_self;
+	int saved = errno;
+
+	(void)si;
+	if (preempts_it(self, sig))
+		preempt(self, self->worker, uc);
+	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
+		weft__signals_taken_at(self, uc);
+	weft__cancel_returning(self, uc);
+	errno = saved;
+}
+
 static void handler(int sig, siginfo_t *si, void *uc)
 {
 	struct weft__fiber *self = weft__tls_self;
 	struct weft__worker *w = self ? self->worker : NULL;
-	bool preempts;
 	int saved = errno;
 
-	(void)si;
 	if (!w)
 		return;
-	preempts = sig == weft__rt.signo && !(self->flags & WEFT__F_NO_SIGNAL);
 	weft__frame_keeps_altstack(uc);
 	/* relaxed, then [NOTIFY-2] compiler barrier: the word before the looks at sig_pending and owes_ids; pairs with weft__signal_notify
 	 * and ids.c:ask_all */
@@ -156,17 +173,14 @@ static void handler(int sig, siginfo_t *si, void *uc)
 	if (self->kind == WEFT__SCHED)
 		return;
 	if (self->nopreempt) {
-		if (preempts || atomic_load_explicit(&self->sig_pending, memory_order_relaxed) ||
+		if (preempts_it(self, sig) || atomic_load_explicit(&self->sig_pending, memory_order_relaxed) ||
 		    atomic_load_explicit(&self->cancel, memory_order_relaxed))
 			self->preempt_pending = 1;
 		return;
 	}
-	if (preempts)
-		preempt(self, w, uc);
-	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
-		weft__signals_taken_at(self, uc);
-	weft__cancel_returning(self, uc);
 	errno = saved;
+	if (weft__fault_move(self, sig, si, uc, act))
+		act(sig, si, uc);
 }
 
 /* To the worker's kernel thread. A real-time signal for which there is no memory, or no room (RLIMIT_SIGPENDING), is refused by the kernel,
@@ -250,22 +264,35 @@ static int see_text(struct dl_phdr_info *info, size_t size, void *arg)
 	return 0;
 }
 
-int weft__preempt_start(void)
+static int install(void)
 {
 	/* libc's own, not the shim's, which hides this signal */
-	int (*real)(int, const struct sigaction *, struct sigaction *) = dlsym(RTLD_NEXT, "sigaction");
+	static int (*real)(int, const struct sigaction *, struct sigaction *);
 	struct sigaction sa;
 
 	if (!real)
+		real = dlsym(RTLD_NEXT, "sigaction");
+	if (!real)
 		return -ENOSYS;
-	ntext = 0;
-	dl_iterate_phdr(see_text, dlsym(RTLD_NEXT, "malloc_usable_size"));
 	memset(&sa, 0, sizeof sa);
 	sa.sa_sigaction = handler;
-	sa.sa_flags = SA_SIGINFO | SA_RESTART;
+	sa.sa_flags = SA_SIGINFO | SA_RESTART | (weft__fault_moves() ? SA_ONSTACK : 0);
 	sigfillset(&sa.sa_mask);
 	if (real(weft__rt.signo, &sa, NULL) != 0)
 		return -errno;
 	sa.sa_flags &= ~SA_RESTART;
 	return !weft__rt.signo_interrupt || real(weft__rt.signo_interrupt, &sa, NULL) == 0 ? 0 : -errno;
+}
+
+void weft__preempt_moved(void)
+{
+	if (weft__rt.signo)		/* else weft__preempt_start will see it */
+		install();
+}
+
+int weft__preempt_start(void)
+{
+	ntext = 0;
+	dl_iterate_phdr(see_text, dlsym(RTLD_NEXT, "malloc_usable_size"));
+	return install();
 }

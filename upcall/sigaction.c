@@ -50,6 +50,8 @@ bool weft__action_get(int sig, struct sigaction *sa)
 		find_libc_sigaction();
 	if (libc_sigaction(sig, NULL, sa) != 0)
 		return false;
+	if (sa->sa_sigaction == weft__signal_moved)
+		sa->sa_sigaction = weft__signal_entry;
 	if (sa->sa_sigaction == weft__fault_entry) {
 		if (atomic_load_explicit(&handlers[sig], memory_order_relaxed)) {
 			sa->sa_sigaction = weft__signal_entry;
@@ -76,6 +78,11 @@ int weft__action_set(int sig, const struct sigaction *sa)
 		weft__fault_action(&kernels);
 	} else if (sa->sa_sigaction == weft__signal_entry && sig != SIGSEGV && sig != SIGBUS) {
 		kernels.sa_flags &= ~SA_ONSTACK;
+		if (weft__fault_moves() && flag(&onstack_set, sig)) {
+			kernels.sa_sigaction = weft__signal_moved;
+			kernels.sa_flags |= SA_ONSTACK;
+			sigfillset(&kernels.sa_mask);
+		}
 	}
 	return libc_sigaction(sig, &kernels, NULL);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The actions of the program, as it gave them to sigaction(2), and what the kernel is told in their place.
  *
- * Model:     where the program has a handler the kernel has weft__signal_entry (signals.c), for faults weft__fault_entry. The rest of the action,
+ * Model:     where the program has a handler the kernel has weft__signal_entry (signals.c), for faults weft__fault_entry, for those that are
+ *            moved weft__signal_moved (fault.h). The rest of the action,
  *            flags and mask, is the program's, but for SA_ONSTACK, which is ours to do, and for our own signals, which it cannot block.
  * Context:   any thread, signal handlers too.
  */
@@ -33,5 +34,6 @@ uint64_t weft__signals_hidden(void);
 
 /* signals.c: where the kernel enters for a handler of the program. */
 void weft__signal_entry(int sig, siginfo_t *info, void *context);
+void weft__signal_moved(int sig, siginfo_t *info, void *context);	/* the same, on the worker's stack (fault.h) */
 
 #endif

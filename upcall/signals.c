@@ -249,6 +249,36 @@ void weft__signal_entry(int sig, siginfo_t *info, void *context)
 	weft__cancel_returning(self, context);
 }
 
+static void entry_unmasked(int sig, siginfo_t *info, void *context)
+{
+	uint64_t interrupted;
+
+	memcpy(&interrupted, &((ucontext_t *)context)->uc_sigmask, sizeof interrupted);
+	weft__set_kernel_mask(weft__action_mask(sig, interrupted));
+	weft__signal_entry(sig, info, context);
+}
+
+void weft__signal_moved(int sig, siginfo_t *info, void *context)
+{
+	struct weft__fiber *self = weft__self();
+
+	/* these only note that it came */
+	if (self->kind == WEFT__SCHED || (weft__is_fiber(self) && self->nopreempt)) {
+		weft__signal_entry(sig, info, context);
+		return;
+	}
+	if (self->worker)
+		weft__frame_keeps_altstack(context);
+	if (weft__fault_move(self, sig, info, context, entry_unmasked)) {
+		entry_unmasked(sig, info, context);
+		return;
+	}
+	/* no room here: whoever has some may take it, and if it is ours alone, we when we have */
+	weft__sigtable_put(process_wide(sig, info) ? WEFT__ANYBODY : (uintptr_t)self, info);
+	atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
+	weft__hook_monitor_wake();
+}
+
 void weft__signal_fault(int sig, siginfo_t *info, void *context, bool held)
 {
 	struct weft__fiber *self = weft__self();

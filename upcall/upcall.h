@@ -12,6 +12,7 @@
 
 /* --- preempt.c --- */
 int weft__preempt_start(void);			/* install the handler */
+void weft__preempt_moved(void);			/* weft__fault_moves() has become true */
 /* Ask the worker's fiber to make way; it looks for signals, too. Not if it has no room for that, or one is on its way that has not been seen. */
 void weft__kick(struct weft__worker *w, uint64_t now);
 /* The same, whatever it runs, and however long ago the last one was. It comes when it is not masked. */
