@@ -81,6 +81,7 @@ struct weft__worker {
 	uint32_t seen_mark;
 	uint32_t slow_looks;		/* since it last made progress */
 	_Atomic uint32_t owes_ids;	/* upcall/ids.c */
+	uint32_t ids_made;		/* the worker */
 	uint32_t defer_count;		/* handler: refused in a row because of libc or a lock */
 };
 
