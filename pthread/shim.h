@@ -73,12 +73,13 @@ static inline void weft__point_end(struct weft__fiber *self, bool interrupted)
 }
 
 /* Make `call`, which gives -errno, as a cancellation point of `self`. Inside, waits end and calls by weft__sys_point return with -EINTR when
- * the fiber is to be cancelled. A call that has had an effect returns its result, and the request stays. */
+ * the fiber is to be cancelled. A call that has done something returns its result, and the request stays; one that
+ * has failed, for another reason and at the same moment, was given up all the same. */
 #define WEFT__POINT(self, call) ({						\
 	long point_ret_;							\
 	weft__point_begin(self);						\
 	point_ret_ = (call);							\
-	weft__point_end(self, point_ret_ == -EINTR);				\
+	weft__point_end(self, point_ret_ < 0);					\
 	point_ret_; })
 
 /* A point that does not wait, or where libc's own function does it. Any caller. */

@@ -618,6 +618,38 @@ static void disabled(void)
 	in = 0;
 }
 
+/* --- what the call would have returned is an error that came after the request: it was given up for this, not for that --- */
+
+static int end[2];
+
+static void *reader(void *arg)
+{
+	char byte;
+
+	(void)arg;
+	enter();
+	return (void *)(intptr_t)read(end[0], &byte, 1);
+}
+
+static void closed_behind(void)
+{
+	for (int i = 0; i < 300; i++) {
+		pthread_t t;
+
+		CHECK_IS(pipe(end), 0);
+		t = start(reader, NULL);
+		if (i & 1)
+			until(&in, 1);
+		for (int k = 0; k < i % 50 * 20; k++)
+			spins++;
+		CHECK_IS(pthread_cancel(t), 0);
+		close(end[0]);
+		CHECK(finish(t) == PTHREAD_CANCELED);
+		close(end[1]);
+		in = 0;
+	}
+}
+
 /* --- standard I/O: who is cancelled and never waits --- */
 
 static void *prints(void *how)
@@ -812,6 +844,7 @@ int main(void)
 	alternate();
 	cancelled_once();
 	disabled();
+	closed_behind();
 	standard_io();
 	in_libc();
 	return 0;
