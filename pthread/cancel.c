@@ -69,15 +69,16 @@ long weft__point_syscall(long nr, const long args[6])
 
 WEFT__EXPORT int pthread_cancel(pthread_t thread)
 {
-	struct weft__fiber *f = weft__fiber_of((void *)thread);
+	struct weft__fiber *f;
 	int err;
 
-	if (!f || f->kind == WEFT__FOREIGN)
-		return weft__real(pthread_cancel)(thread);
-	/* the only thread cancels itself: make it one that the points look at */
+	/* the only thread cancels itself: make it one that its handle names, and that the points look at */
 	err = weft__threads_begin();
 	if (err)
 		return err;
+	f = weft__fiber_of((void *)thread);
+	if (!f || f->kind == WEFT__FOREIGN)
+		return weft__real(pthread_cancel)(thread);
 	if (weft__is_done(f))
 		return 0;
 	/* not when it acts, which may be in a signal handler. Without libgcc_s only the handlers of C run. */

@@ -168,8 +168,21 @@ MAKES_PROCESS(int, posix_spawnp,
 	      (pid_t *restrict pid, const char *restrict file, const posix_spawn_file_actions_t *actions,
 	       const posix_spawnattr_t *restrict attr, char *const argv[restrict], char *const envp[restrict]),
 	      (pid, file, actions, attr, argv, envp))
-MAKES_PROCESS(int, system, (const char *command), (command))
 MAKES_PROCESS(FILE *, popen, (const char *command, const char *type), (command, type))
+
+WEFT__REAL(system);
+
+/* The wait for the child is a point that libc takes care of; a request from before is not seen there. */
+WEFT__EXPORT int system(const char *command)
+{
+	int r;
+
+	weft__testcancel();
+	weft__fd_sharing(true);
+	r = weft__real(system)(command);
+	weft__fd_sharing(false);
+	return r;
+}
 
 /* Whatever it shares. */
 WEFT__REAL(clone);

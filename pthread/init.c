@@ -23,6 +23,16 @@ void *weft__next_symbol(const char *name)
 	return p;
 }
 
+extern struct weft__real_name __start_weft_real[] __attribute__((visibility("hidden")));
+extern struct weft__real_name __stop_weft_real[] __attribute__((visibility("hidden")));
+
+void weft__resolve_all(void)
+{
+	for (struct weft__real_name *n = __start_weft_real; n < __stop_weft_real; n++)
+		if (!*n->where)
+			*n->where = dlsym(RTLD_NEXT, n->name);
+}
+
 /* Take our own entry out of LD_PRELOAD: programs started from here run without weft. */
 static void leave_environment(void)
 {

@@ -6,7 +6,8 @@
  *            Bit 1 means done, as in glibc.
  * Fork:      RUNNING carries the generation of the process: in a child, what a thread of the parent
  *            was at begins anew.
- * Build:     this file needs -fexceptions, or the reset is not run.
+ * Left:      by an exception: the cleanup attribute, for which this file needs -fexceptions. By pthread_exit or cancellation: a handler as
+ *            those of pthread_cleanup_push, which runs, too, if the routine has no unwind information.
  * Ordering:  [ONCE-1] the end of the routine is release, seeing DONE is acquire.
  */
 #include "pthread/once.h"
@@ -20,18 +21,34 @@ struct guard {
 	uint32_t end;			/* the word's next value */
 };
 
-/* Runs however the routine is left. */
+/* The routine is left; by cancellation, this may come twice. */
 static void leave(struct guard *g)
 {
+	if (!g->word)
+		return;
 	/* [ONCE-1] release; pairs with acquire in once.c:weft__once */
 	if ((atomic_exchange_explicit(g->word, g->end, memory_order_release) & STATE) == WAITED)
 		weft__futex_wake((const uint32_t *)g->word, INT32_MAX, WEFT__FUTEX_ALL);
+	g->word = NULL;
+}
+
+static void leave_unwound(void *g)
+{
+	leave(g);
+}
+
+/* After the other, which has done it if this is no exception. */
+static void pop(struct _pthread_cleanup_buffer *b)
+{
+	_pthread_cleanup_pop(b, 0);
 }
 
 static void run(_Atomic uint32_t *word, void (*routine)(void))
 {
 	__attribute__((cleanup(leave))) struct guard g = { word, NEW };
+	__attribute__((cleanup(pop))) struct _pthread_cleanup_buffer unwound;
 
+	_pthread_cleanup_push(&unwound, leave_unwound, &g);
 	routine();
 	g.end = DONE;
 }

@@ -4,8 +4,9 @@
  * Model:     libweft-pthread.so defines the names of pthread.h, semaphore.h, threads.h and of the system calls that
  *            may wait, ahead of libc. Each wrapper works in every caller: a fiber, the main thread before the first
  *            pthread_create, a foreign thread, the child of fork.
- * Rule:      the libc function behind a wrapper is reached by weft__real(NAME), which resolves it once
- *            (dlsym RTLD_NEXT) before main.
+ * Rule:      the libc function behind a wrapper is reached by weft__real(NAME), which resolves it (dlsym RTLD_NEXT) at its first use, or
+ *            when the runtime starts: a thread must not be the first to do it, because dlsym waits for a dlopen or dlclose that is
+ *            under way, and a constructor or destructor in there may wait for the thread.
  */
 #ifndef WEFT_PTHREAD_SHIM_H
 #define WEFT_PTHREAD_SHIM_H
@@ -33,7 +34,15 @@ void *weft__next_symbol(const char *name);
 
 /* Declares a lazily resolved pointer to libc's NAME. Usage: `WEFT__REAL(read);` at file scope, then weft__real(read)(fd, …).
  * The race of two first callers is harmless: both store the same value. */
-#define WEFT__REAL(name) static __typeof__(&name) real_##name
+#define WEFT__REAL(name)						\
+	static __typeof__(&name) real_##name;				\
+	static struct weft__real_name named_##name			\
+		__attribute__((section("weft_real"), used)) = { #name, (void **)&real_##name }
+struct weft__real_name {
+	const char *name;
+	void **where;
+};
+void weft__resolve_all(void);		/* init.c: those that are not yet; a libc may lack some, which is told at their use */
 #define weft__real(name) ({ \
 	if (weft__unlikely(real_##name == NULL)) \
 		real_##name = (__typeof__(&name))weft__next_symbol(#name); \
@@ -64,12 +73,13 @@ static inline void weft__point_end(struct weft__fiber *self, bool interrupted)
 }
 
 /* Make `call`, which gives -errno, as a cancellation point of `self`. Inside, waits end and calls by weft__sys_point return with -EINTR when
- * the fiber is to be cancelled. A call that has had an effect returns its result, and the request stays. */
+ * the fiber is to be cancelled. A call that has done something returns its result, and the request stays; one that
+ * has failed, for another reason and at the same moment, was given up all the same. */
 #define WEFT__POINT(self, call) ({						\
 	long point_ret_;							\
 	weft__point_begin(self);						\
 	point_ret_ = (call);							\
-	weft__point_end(self, point_ret_ == -EINTR);				\
+	weft__point_end(self, point_ret_ < 0);					\
 	point_ret_; })
 
 /* A point that does not wait, or where libc's own function does it. Any caller. */

@@ -295,8 +295,10 @@ int weft__join(struct weft__fiber *f, void **result, uint64_t deadline)
 			err = -EBUSY;
 			break;
 		}
-		/* relaxed: it waits for us to end, so only we can change that; two that ask at the same instant are not caught */
-		if (atomic_load_explicit(&self->join, memory_order_relaxed) == (uintptr_t)f) {
+		/* relaxed: it waits for us to end, so only we can change that; two that ask at the same instant are not caught. One that was
+		 * cancelled is about to leave its wait. */
+		if (atomic_load_explicit(&self->join, memory_order_relaxed) == (uintptr_t)f &&
+		    !atomic_load_explicit(&f->cancel, memory_order_relaxed)) {
 			err = -EDEADLK;
 			break;
 		}

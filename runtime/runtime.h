@@ -83,6 +83,7 @@ struct weft__worker {
 	uint32_t seen_mark;
 	uint32_t slow_looks;		/* since it last made progress */
 	_Atomic uint32_t owes_ids;	/* upcall/ids.c */
+	uint32_t ids_made;		/* the worker */
 	uint32_t defer_count;		/* handler: refused in a row because of libc or a lock */
 };
 
@@ -273,6 +274,12 @@ void weft__fiber_free(struct weft__fiber *f);
 void *weft__stack_top(struct weft__fiber *f);
 void weft__stack_config(bool mprotect_guards, size_t default_stack);
 size_t weft__stack_default(void);
+bool weft__stack_has(const struct weft__fiber *f, uintptr_t p);	/* is it in f's stack, of ours? */
+bool weft__stack_executable(const struct weft__fiber *f);	/* make that one so */
+bool weft__stacks_are_executable(void);
+void weft__stacks_executable(void);	/* from now on, those that there are too */
+void weft__execstack_start(void);	/* execstack.c */
+bool weft__execstack_late(const struct weft__fiber *f, uintptr_t pc);	/* in the handler of a fault at pc: may it be tried again? */
 void weft__pool_drain(struct weft__vp *vp);
 void weft__stacks_forked(void);
 uint32_t weft__fibers_max(void);

@@ -80,6 +80,7 @@ static struct {
 	bool mprotect_guards;
 	unsigned guards_left;		/* mprotect: how many the kernel still allows us */
 	bool told;
+	bool executable;		/* code may be run on stacks */
 	unsigned hot;			/* on the shared lists with their pages */
 	unsigned admitted;		/* stacks that there was memory for when it was last asked */
 } pool;
@@ -196,6 +197,63 @@ void *weft__stack_map(size_t size)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+static bool make_executable(char *lo, size_t size)
+{
+	static atomic_bool told;
+
+	if (!size || mprotect(lo, size, PROT_READ | PROT_WRITE | PROT_EXEC) == 0)
+		return true;
+	if (!atomic_exchange_explicit(&told, true, memory_order_relaxed))
+		weft__warn("stacks cannot be made executable, as a module needs them: %s", strerror(errno));
+	return false;
+}
+
+bool weft__stack_has(const struct weft__fiber *f, uintptr_t p)
+{
+	const struct weft__stack *s = f->stack;
+
+	return s && p - ((uintptr_t)s->slot + s->guard) < s->slot_size - s->guard;
+}
+
+bool weft__stack_executable(const struct weft__fiber *f)
+{
+	const struct weft__stack *s = f->stack;
+
+	return make_executable((char *)s->slot + s->guard, s->slot_size - s->guard);
+}
+
+bool weft__stacks_are_executable(void)
+{
+	return pool.executable;		/* a stale no costs some system calls */
+}
+
+void weft__stacks_executable(void)
+{
+	struct weft__fiber *self = weft__self();
+
+	weft__preempt_disable(self);
+	weft__lock(&pool.lock, WEFT__RANK_POOL);
+	pool.executable = true;
+	for (struct class *c = pool.class; c < pool.class + pool.n; c++) {
+		char *lo = c->slab, *hi = c->slab + c->left * c->slot_size;
+
+		/* Neighbours in one call: the newest come first, each below the one before. Guards that are pages of their own must stay what
+		 * they are; the others do not mind. */
+		for (struct weft__fiber *f = atomic_load_explicit(&c->all, memory_order_relaxed); f; f = f->stack->all) {
+			char *slot = f->stack->slot, *from = slot + (pool.mprotect_guards ? c->guard : 0);
+
+			if (slot + c->slot_size != lo || pool.mprotect_guards) {
+				make_executable(lo, (size_t)(hi - lo));
+				hi = slot + c->slot_size;
+			}
+			lo = from;
+		}
+		make_executable(lo, (size_t)(hi - lo));
+	}
+	weft__unlock(&pool.lock, WEFT__RANK_POOL);
+	weft__preempt_enable(self);
+}
+
 static bool slab_new(struct class *c)
 {
 	/* Slabs grow with the class, so that few threads cost little address space and many few mappings. */
@@ -213,6 +271,8 @@ static bool slab_new(struct class *c)
 		if (p) {
 			/* a huge page under the top of a stack would cost 2 MiB a fiber */
 			madvise(p, slots * c->slot_size, MADV_NOHUGEPAGE);
+			if (pool.executable)
+				make_executable(p, slots * c->slot_size);
 			c->slab = p;
 			c->left = slots;
 			return true;

@@ -251,6 +251,7 @@ static int start(struct weft__fiber *self)
 		weft__warn("this C library's thread blocks are not understood: fibers share their worker's TLS "
 			   "(no preemption; errno and thread_local are per worker)");
 	weft__stack_config(weft__rt.cfg.guard_mprotect, weft__rt.cfg.stack_size);
+	weft__execstack_start();
 	weft__rt.nvps = weft__rt.cfg.vps ? weft__rt.cfg.vps : weft__vps_wanted ? weft__vps_wanted : weft_cpus_available();
 	if (weft__rt.nvps > WEFT__MAX_VPS)
 		weft__rt.nvps = WEFT__MAX_VPS;

@@ -174,6 +174,11 @@ void weft__fault_entry(int sig, siginfo_t *info, void *context)
 
 	if (self->worker)
 		weft__frame_keeps_altstack(context);
+	if (info->si_code == SEGV_ACCERR && (uintptr_t)info->si_addr == weft__arch_frame_pc(context) && sig == SIGSEGV &&
+	    weft__execstack_late(self, weft__arch_frame_pc(context))) {
+		errno = saved;
+		return;
+	}
 	if (!weft__signal_handled(sig, &onstack)) {
 		/* relaxed: written by this very fiber, if it is what we look for */
 		if (overflow && atomic_load_explicit(&seen_by_program, memory_order_relaxed) != (uintptr_t)info->si_addr)

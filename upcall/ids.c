@@ -2,12 +2,16 @@
  * See ids.h.
  * Protocol:  the changer counts every worker on the list, marks it as owing the call, and signals it; the handler takes the mark off, makes the
  *            call and counts down. A mark is set once a change and taken once, whatever other signals come.
- * Race closed: a worker that is just being made may have been cloned with the old ids. Either the changer finds it on the list, or the
- *            worker, once on the list, sees that there was a change and makes the call by itself; both do no harm.
+ * Once:      no thread makes a call twice: setuid(0) by one that is not root but may become it sets the effective id; by root, all of them.
+ *            So changes are numbered, and a thread knows the last that it has made.
+ * Race closed: a worker that is just being made has the ids, and the number, that the monitor had when it cloned it. The changer finds it on
+ *            the list, or it sees, once on the list, that a change is under way: it is at most one behind, because a change is not over
+ *            before the monitor has followed, and the monitor first waits for those that it has made to be here.
  */
 #include "upcall/ids.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -18,10 +22,12 @@
 
 static struct {
 	_Atomic uint32_t busy;		/* one change at a time */
-	_Atomic uint32_t any;		/* there has been one */
+	_Atomic uint32_t number;	/* of the last change; who is busy writes */
+	_Atomic uint32_t monitor_made;	/* the last that the monitor, or whoever started the runtime, has made; the monitor writes */
+	_Atomic uint32_t newborn;	/* workers that the monitor makes, and that have not looked yet */
 	_Atomic uint32_t left;		/* threads that have not followed */
 	_Atomic uint32_t monitor_owes;
-	long nr, arg[3];		/* guarded by busy; others read it after they took a mark, or any */
+	long nr, arg[3];		/* guarded by busy; others read it while the change waits for them */
 } change;
 
 static void follow(void)
@@ -29,27 +35,82 @@ static void follow(void)
 	weft__arch_syscall(change.nr, change.arg[0], change.arg[1], change.arg[2], 0, 0, 0);
 }
 
+void weft__ids_born(int more)
+{
+	/* [IDS-5] release: `made` of a newborn; pairs with acquire in monitor_follows */
+	atomic_fetch_add_explicit(&change.newborn, (uint32_t)more, memory_order_release);
+}
+
+void weft__ids_worker_starts(struct weft__worker *w)
+{
+	/* relaxed: the monitor writes it before it makes us, and not until we are here */
+	w->ids_made = atomic_load_explicit(&change.monitor_made, memory_order_relaxed);
+}
+
 void weft__hook_worker_listed(void)
 {
+	struct weft__worker *w = weft__tls_self->worker;
+	uint32_t number;
+
+	/* not between the look and the call: a handler would say that we have followed */
+	weft__set_kernel_mask(~0ull);
 	/* [IDS-1] seq_cst: after worker_publish; pairs with weft__ids_change */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&change.any, memory_order_relaxed))
+	/* [IDS-2] acquire; pairs with release in weft__ids_change: the call */
+	number = atomic_load_explicit(&change.number, memory_order_acquire);
+	if (w->ids_made != number) {
+		w->ids_made = number;
 		follow();
+	}
+	weft__ids_born(-1);
+	weft__set_kernel_mask(~weft__own_signals());
+}
+
+/* A mark was taken: make the call, and say so. */
+static void followed(uint32_t *made)
+{
+	/* relaxed: it came with the mark */
+	uint32_t number = atomic_load_explicit(&change.number, memory_order_relaxed);
+
+	if (*made != number) {
+		*made = number;
+		follow();
+	}
+	/* [IDS-3] release; pairs with acquire in ask_all */
+	atomic_fetch_sub_explicit(&change.left, 1, memory_order_release);
+}
+
+static void monitor_follows(void)
+{
+	uint32_t made = atomic_load_explicit(&change.monitor_made, memory_order_relaxed);
+
+	/* [IDS-5] acquire; pairs with release in weft__ids_born */
+	while (atomic_load_explicit(&change.newborn, memory_order_acquire))
+		weft__arch_syscall(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	atomic_store_explicit(&change.monitor_made, atomic_load_explicit(&change.number, memory_order_relaxed),
+			      memory_order_relaxed);
+	followed(&made);
 }
 
 void weft__ids_catch_up(struct weft__worker *w)
 {
 	_Atomic uint32_t *owes = w ? &w->owes_ids : &change.monitor_owes;
 
-	/* [IDS-2] acquire; pairs with release in weft__ids_change: the call */
+	/* [IDS-2] acquire; pairs with release in ask_all: the call */
 	if (weft__likely(!atomic_load_explicit(owes, memory_order_acquire)))
 		return;
 	/* relaxed: against a handler on top of us, which does the same */
 	if (!atomic_exchange_explicit(owes, 0, memory_order_relaxed))
 		return;
-	follow();
-	/* [IDS-3] release; pairs with acquire in weft__ids_change */
-	atomic_fetch_sub_explicit(&change.left, 1, memory_order_release);
+	if (w)
+		followed(&w->ids_made);
+	else
+		monitor_follows();
+}
+
+void weft__ids_forked(void)
+{
+	memset(&change, 0, sizeof change);
 }
 
 static void ask_all(struct weft__worker *mine)
@@ -105,7 +166,10 @@ long weft__ids_change(long nr, long a, long b, long c)
 		change.arg[0] = a;
 		change.arg[1] = b;
 		change.arg[2] = c;
-		atomic_store_explicit(&change.any, 1, memory_order_relaxed);
+		/* [IDS-2] release; pairs with acquire in weft__hook_worker_listed: the call */
+		atomic_fetch_add_explicit(&change.number, 1, memory_order_release);
+		if (self->worker)
+			self->worker->ids_made = atomic_load_explicit(&change.number, memory_order_relaxed);
 		/* [IDS-1] seq_cst: before the list is read; pairs with weft__hook_worker_listed */
 		atomic_thread_fence(memory_order_seq_cst);
 		ask_all(self->worker);

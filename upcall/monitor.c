@@ -102,10 +102,12 @@ void weft__monitor_adopt(void)
 		weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 		if (!vp)
 			return;
+		weft__ids_born(1);
 		err = weft__worker_new(vp);
 		if (err) {
 			static bool told;
 
+			weft__ids_born(-1);
 			if (!told)
 				weft__warn("no kernel thread for a virtual processor: %s (RLIMIT_NPROC, "
 					   "the pids cgroup or memory); going on with fewer", strerror(-err));
@@ -414,6 +416,7 @@ int weft__hook_worker_start(struct weft__worker *w)
 {
 	int err = descriptors();
 
+	weft__ids_worker_starts(w);
 	weft__fault_worker_start(w);
 	if (!err && weft__source == WEFT_BLOCKED_RECORDS)
 		err = weft__records_open(w, mon.epfd);
@@ -455,6 +458,7 @@ void weft__hook_forked(void)
 	weft__signals_forked();
 	weft__fault_forked();
 	weft__cancel_forked();
+	weft__ids_forked();
 	weft__records_forked(atomic_load_explicit(&weft__rt.workers, memory_order_relaxed));
 	weft__state_forked(atomic_load_explicit(&weft__rt.workers, memory_order_relaxed));
 	weft__fd_release(mon.epfd);

@@ -447,9 +447,11 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 	struct weft__fiber *self = weft__self(), *f;
 	struct timespec none = { 0, 0 };
 	uint64_t kset;
+	uint32_t handlers;
 	int result = 0;
 
 	weft__preempt_disable(self);
+	handlers = weft__handlers_run(self);
 	atomic_store_explicit(&self->sigwait, set, memory_order_relaxed);
 	while (!result) {
 		uint64_t ticket = weft__wait_begin(self);
@@ -488,6 +490,13 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 			result = -EINTR;
 		} else if (weft__cancel_due(self)) {
 			result = -EINTR;
+		} else if (why == WEFT__INTERRUPTED) {
+			/* There was something to look at which is not for us: a cancellation that is disabled, a signal that another
+			 * took. Look, or no wait will begin. */
+			weft__preempt_enable(self);
+			weft__preempt_disable(self);
+			if (weft__handlers_run(self) != handlers)
+				result = -EINTR;
 		}
 	}
 	atomic_store_explicit(&self->sigwait, 0, memory_order_relaxed);

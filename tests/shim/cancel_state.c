@@ -226,7 +226,9 @@ static void handler_of_main(void *arg)
 	enter();
 }
 
-static void main_thread(bool first)
+enum { FIRST, FIRST_ASYNC, LATER };
+
+static void main_thread(int when)
 {
 	pid_t child = fork();
 	int status;
@@ -234,7 +236,16 @@ static void main_thread(bool first)
 	CHECK(child >= 0);
 	if (!child) {
 		alarm(20);
-		if (first) {
+		if (when == FIRST_ASYNC) {
+			/* no other thread has ever been, and no point is to come */
+			pthread_cleanup_push(handler_of_main, NULL);
+			pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+			pthread_cancel(pthread_self());
+			for (;;)
+				spins++;
+			pthread_cleanup_pop(0);
+		}
+		if (when == FIRST) {
 			/* no other thread has ever been */
 			pthread_cleanup_push(handler_of_main, NULL);
 			pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
@@ -251,7 +262,7 @@ static void main_thread(bool first)
 	}
 	CHECK_IS(waitpid(child, &status, 0), child);
 	CHECK(WIFEXITED(status));
-	CHECK_IS(WEXITSTATUS(status), first ? 0 : 7);
+	CHECK_IS(WEXITSTATUS(status), when == LATER ? 7 : 0);
 }
 
 /* --- order --- */
@@ -573,6 +584,142 @@ static void cancelled_once(void)
 	}
 }
 
+/* --- disabled: a request that is pending ends no wait, and no wait lasts for ever for it --- */
+
+static void *forbids(void *arg)
+{
+	struct timespec ms50 = { 0, 50000000 };
+	sigset_t none;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	sigemptyset(&none);
+	enter();
+	until(&in, 2);
+	for (int i = 0; i < 3; i++) {
+		uint64_t then = now_ns(CLOCK_MONOTONIC);
+
+		CHECK_IS(sigtimedwait(&none, NULL, &ms50), -1);
+		CHECK_IS(errno, EAGAIN);
+		CHECK(now_ns(CLOCK_MONOTONIC) - then >= 50000000);
+	}
+	return arg;
+}
+
+static void disabled(void)
+{
+	pthread_t t = start(forbids, (void *)4);
+
+	until(&in, 1);
+	CHECK_IS(pthread_cancel(t), 0);
+	__atomic_store_n(&in, 2, __ATOMIC_RELEASE);
+	usleep(20000);
+	CHECK_IS(pthread_cancel(t), 0);
+	CHECK(finish(t) == (void *)4);
+	in = 0;
+}
+
+/* --- what the call would have returned is an error that came after the request: it was given up for this, not for that --- */
+
+static int end[2];
+
+static void *reader(void *arg)
+{
+	char byte;
+
+	(void)arg;
+	enter();
+	return (void *)(intptr_t)read(end[0], &byte, 1);
+}
+
+static void closed_behind(void)
+{
+	for (int i = 0; i < 300; i++) {
+		pthread_t t;
+
+		CHECK_IS(pipe(end), 0);
+		t = start(reader, NULL);
+		if (i & 1)
+			until(&in, 1);
+		for (int k = 0; k < i % 50 * 20; k++)
+			spins++;
+		CHECK_IS(pthread_cancel(t), 0);
+		close(end[0]);
+		CHECK(finish(t) == PTHREAD_CANCELED);
+		close(end[1]);
+		in = 0;
+	}
+}
+
+/* --- standard I/O: who is cancelled and never waits --- */
+
+static void *prints(void *how)
+{
+	FILE *f = fopen("/dev/null", "w");
+
+	CHECK(f != NULL);
+	if (how)
+		setvbuf(f, NULL, _IONBF, 0);
+	enter();
+	for (;;)
+		fprintf(f, "%s\n", "line");
+	return NULL;
+}
+
+static void *reads(void *how)
+{
+	FILE *f = fopen("/dev/zero", "r");
+	char buf[512];
+
+	CHECK(f != NULL);
+	enter();
+	for (;;) {
+		if (how)
+			CHECK(fgets(buf, sizeof buf, f));
+		else
+			CHECK_IS(fread(buf, sizeof buf, 1, f), 1);
+	}
+	return NULL;
+}
+
+/* The request is there before the call, which is to do nothing any more. */
+static void *asked_before(void *f)
+{
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	CHECK_IS(pthread_cancel(pthread_self()), 0);
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+	if (f)
+		fputs("not to be written", f);
+	else
+		(void)!system("exit 3");
+	CHECK(!"not reached");
+	return NULL;
+}
+
+static void standard_io(void)
+{
+	int p[2];
+	FILE *f;
+	char ch;
+
+	for (int i = 0; i < 8; i++) {
+		pthread_t t = start(i & 1 ? prints : reads, (void *)(intptr_t)(i & 2));
+
+		until(&in, 1);
+		sleep_ms(i);
+		cancelled(t);
+	}
+	CHECK_IS(pipe(p), 0);
+	CHECK((f = fdopen(p[1], "w")));
+	setvbuf(f, NULL, _IONBF, 0);
+	CHECK(finish(start(asked_before, f)) == PTHREAD_CANCELED);
+	CHECK_IS(ftrylockfile(f), 0);
+	funlockfile(f);
+	CHECK_IS(fclose(f), 0);
+	CHECK_IS(read(p[0], &ch, 1), 0);	/* nothing was written */
+	close(p[0]);
+	CHECK(finish(start(asked_before, NULL)) == PTHREAD_CANCELED);
+}
+
 /* --- what waits inside of libc --- */
 
 static FILE *stream;
@@ -685,16 +832,20 @@ int main(void)
 	alarm(55);
 	CHECK_IS(sem_init(&sem, 0, 0), 0);
 	CHECK_IS(sem_init(&never, 0, 0), 0);
-	main_thread(true);
+	main_thread(FIRST);
+	main_thread(FIRST_ASYNC);
 	CHECK(finish(start(interface, NULL)) == (void *)1);
 	asynchronous();
 	whom();
-	main_thread(false);
+	main_thread(LATER);
 	order();
 	conditions();
 	handlers();
 	alternate();
 	cancelled_once();
+	disabled();
+	closed_behind();
+	standard_io();
 	in_libc();
 	return 0;
 }

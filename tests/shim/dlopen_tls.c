@@ -42,6 +42,9 @@ static void *during(void *arg)
 	young.dirty(1000 + (int)(intptr_t)arg);
 	sched_yield();
 	CHECK_IS(young.is(1000 + (int)(intptr_t)arg), 0);
+	/* functions that nobody has called yet: the loader, which waits for us, must not be needed to find them */
+	CHECK_IS(fflush(stdout), 0);
+	CHECK(dprintf(-1, "to nowhere") < 0);
 	return NULL;
 }
 

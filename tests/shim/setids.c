@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * setuid and setgid in one thread change the ids of the whole process: every kernel thread in /proc says so, those that stall in the
- * kernel too. Without the right to change them the test is skipped (77).
+ * kernel too. And once each: a call that would do something else the second time is not repeated by threads that come to be
+ * meanwhile. Without the right to change them the test is skipped (77).
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -9,9 +10,11 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define ID 65534
+#define STALLS 24
 
 static atomic_int stop;
 static int stalled[2];
@@ -67,6 +70,77 @@ static int others(void)
 	return bad;
 }
 
+/* --- once each --- */
+
+/* How many kernel threads have not these user ids. */
+static int unlike(int real, int effective, int saved)
+{
+	DIR *d = opendir("/proc/self/task");
+	struct dirent *e;
+	int bad = 0;
+
+	while (d && (e = readdir(d))) {
+		char path[300], line[256];
+		FILE *f;
+
+		snprintf(path, sizeof path, "/proc/self/task/%s/status", e->d_name);
+		if (e->d_name[0] == '.' || !(f = fopen(path, "r")))
+			continue;
+		while (fgets(line, sizeof line, f)) {
+			int r, u, s;
+
+			if (sscanf(line, "Uid: %d %d %d", &r, &u, &s) == 3)
+				bad += r != real || u != effective || s != saved;
+		}
+		fclose(f);
+	}
+	if (d)
+		closedir(d);
+	return bad;
+}
+
+/* Each more of them that stalls may have a kernel thread made: while the ids change. Who is not root becomes it by setuid(0) with its
+ * effective id only, because the saved one allows it; done again, as root, the call would change the real one too. */
+static int once(void)
+{
+	pthread_t t[STALLS];
+	uid_t r, e, s;
+	int bad = 0;
+
+	if (pipe(stalled) != 0)
+		return 1;
+	for (int i = 0; i < STALLS; i++) {
+		pthread_create(&t[i], NULL, stall, NULL);
+		for (int k = 0; k < 4; k++) {
+			if (k & 1)
+				usleep((useconds_t)(i * 13));
+			if (setresuid(ID, ID, 0) != 0 || setuid(0) != 0)
+				return 2;
+			if (getresuid(&r, &e, &s) != 0 || r != ID || e != 0 || s != 0)
+				return 3;
+			bad += unlike(ID, 0, 0);
+			if (setresuid(0, 0, 0) != 0)
+				return 4;
+		}
+	}
+	close(stalled[1]);
+	for (int i = 0; i < STALLS; i++)
+		pthread_join(t[i], NULL);
+	if (bad)
+		fprintf(stderr, "setids: %d times a kernel thread had other ids\n", bad);
+	return bad ? 5 : 0;
+}
+
+static int in_child(int (*test)(void))
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0)
+		_exit(test());
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 99;
+}
+
 int main(void)
 {
 	pthread_t t[6];
@@ -74,6 +148,11 @@ int main(void)
 
 	if (getuid() != 0)
 		return 77;
+	int err = in_child(once);
+	if (err) {
+		fprintf(stderr, "setids: once: %d\n", err);
+		return 1;
+	}
 	if (pipe(stalled) != 0)
 		return 1;
 	for (long i = 0; i < 4; i++)
