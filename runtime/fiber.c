@@ -80,6 +80,7 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	f->kind = WEFT__FIBER;
 	f->nopreempt = 1;		/* until fiber_main */
 	f->preempt_pending = 0;
+	f->make_way = 0;
 	f->locks_held = 0;
 	f->worker = NULL;
 	f->node.prio = s->prio;
