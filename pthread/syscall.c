@@ -340,7 +340,13 @@ static long ids(long nr, const long a[6])
 	case SYS_sched_getscheduler:
 	case SYS_sched_setparam:
 	case SYS_sched_getparam:
+	case SYS_sched_rr_get_interval:
 		return weft__sched_syscall(nr, a);
+	case SYS_sched_setattr:
+	case SYS_sched_getattr:
+	case SYS_setpriority:
+	case SYS_getpriority:
+		return weft__nice_syscall(nr, a);
 	case SYS_tkill:
 		return weft__tid_kill((pid_t)a[0], (int)a[1]);
 	default:

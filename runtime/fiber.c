@@ -86,6 +86,7 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	f->node.prio = s->prio;
 	f->prio = s->prio;
 	f->policy = s->policy;
+	f->nice = (int8_t)s->nice;
 	f->cpus = s->cpus;
 	atomic_store_explicit(&f->cpu_ns, 0, memory_order_relaxed);
 	f->node.slices = 0;

@@ -102,6 +102,7 @@ struct weft__fiber {
 	_Atomic uint32_t cancel;	/* 1: asked for; stays so. Anybody writes, the fiber reads */
 	uint8_t cancel_mode;		/* enum weft__cancel_mode; the fiber only */
 	uint8_t point;			/* 1: in a cancellation point that a request is to end; the fiber only */
+	int8_t nice;			/* told, and handed on; the fiber, others a hint */
 	uint8_t make_way;		/* 1: a preemption was refused; set before preempt_pending; the fiber and its handlers */
 
 	enum weft__kind kind;
@@ -210,7 +211,7 @@ struct weft__spawn {
 	void *stack_addr;		/* lowest byte of a user-provided stack, or NULL */
 	bool shared_tls;
 	bool detached;
-	int policy, prio;
+	int policy, prio, nice;
 	const struct weft__cpuset *cpus;
 	uint64_t sigmask;
 	const char *name;
