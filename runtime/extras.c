@@ -125,9 +125,10 @@ void weft__extras_start(struct weft__fiber *main_fiber)
 		turn_on(WEFT__X_AFFINITY);
 	}
 	atomic_store_explicit(&main_fiber->cpu_ns, now, memory_order_relaxed);
+	/* Without the bit nobody keeps these up: the first question sets them, or who asks it would be charged for all that ran here since. */
 	if (w) {
-		atomic_store_explicit(&w->cpu_mark, now, memory_order_relaxed);
-		atomic_store_explicit(&w->charged, main_fiber, memory_order_relaxed);
+		atomic_store_explicit(&w->cpu_mark, is_on(WEFT__X_CPUTIME) ? now : 0, memory_order_relaxed);
+		atomic_store_explicit(&w->charged, is_on(WEFT__X_CPUTIME) ? main_fiber : NULL, memory_order_relaxed);
 	}
 }
 
