@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <threads.h>
 #include <unistd.h>
@@ -94,8 +95,10 @@ static int create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(voi
 	s.sigmask = self->sigmask;
 	s.policy = self->policy;
 	s.prio = self->prio;
+	s.nice = self->nice;
 	s.cpus = self->cpus;
 	if (self->kind == WEFT__FOREIGN) {
+		s.nice = getpriority(PRIO_PROCESS, 0);
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &s.sigmask, 8);
 		syscall(SYS_prctl, PR_GET_NAME, self->name);
 	}

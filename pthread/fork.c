@@ -40,6 +40,7 @@ static void in_child(void)
 {
 	int saved = errno;
 
+	weft__nice_inherit(weft__self());
 	weft__forked();
 	weft__keys_forked();
 	errno = saved;
@@ -135,6 +136,7 @@ __attribute__((used)) pid_t weft__vfork_after(long r)
 		v->child.tid = (uint32_t)weft__gettid();
 		if (v->parent->worker)
 			prctl(PR_SET_TIMERSLACK, weft__rt.timer_slack, 0, 0, 0);
+		weft__nice_inherit(v->parent);
 		weft__set_kernel_mask(mask);
 		return 0;
 	}

@@ -47,6 +47,11 @@ static inline struct weft__fiber *weft__io_self(void)
 pid_t weft__tid(void);
 struct weft__fiber *weft__tid_fiber(pid_t tid);	/* NULL: none that lives */
 long weft__sched_syscall(long nr, const long a[6]);	/* schedule.c */
+/* Of a pid argument, NULL: not a fiber. *err: ESRCH, a fiber's id but no such fiber. */
+struct weft__fiber *weft__sched_of_id(pid_t id, int *err);
+int weft__sched_check_set(struct weft__fiber *f, int policy, int prio);	/* 0, EINVAL, ESRCH */
+long weft__nice_syscall(long nr, const long a[6]);	/* nice.c */
+void weft__nice_inherit(const struct weft__fiber *parent);	/* in a new process, made by that fiber */
 long weft__tid_kill(pid_t tid, int sig);
 
 /* -errno to errno and -1. */

@@ -57,8 +57,7 @@ static struct weft__fiber *of_handle(pthread_t thread)
 	return weft__running() ? weft__fiber_of((void *)thread) : NULL;
 }
 
-/* Of a pid argument. *err: ESRCH, a fiber's id but no such fiber. */
-static struct weft__fiber *of_id(pid_t id, int *err)
+struct weft__fiber *weft__sched_of_id(pid_t id, int *err)
 {
 	struct weft__fiber *self = weft__self(), *f;
 
@@ -89,7 +88,7 @@ static int check(int policy, int prio)
 	}
 }
 
-static int set_sched(struct weft__fiber *f, int policy, int prio)
+int weft__sched_check_set(struct weft__fiber *f, int policy, int prio)
 {
 	int err = check(policy, prio);
 
@@ -105,7 +104,7 @@ WEFT__EXPORT int pthread_setschedparam(pthread_t thread, int policy, const struc
 {
 	struct weft__fiber *f = of_handle(thread);
 
-	return f ? set_sched(f, policy, param->sched_priority) : weft__real(pthread_setschedparam)(thread, policy, param);
+	return f ? weft__sched_check_set(f, policy, param->sched_priority) : weft__real(pthread_setschedparam)(thread, policy, param);
 }
 
 WEFT__EXPORT int pthread_getschedparam(pthread_t thread, int *policy, struct sched_param *param)
@@ -125,25 +124,25 @@ WEFT__EXPORT int pthread_setschedprio(pthread_t thread, int prio)
 {
 	struct weft__fiber *f = of_handle(thread);
 
-	return f ? set_sched(f, f->policy, prio) : weft__real(pthread_setschedprio)(thread, prio);
+	return f ? weft__sched_check_set(f, f->policy, prio) : weft__real(pthread_setschedprio)(thread, prio);
 }
 
 WEFT__EXPORT int sched_setscheduler(pid_t id, int policy, const struct sched_param *param)
 {
 	int err;
-	struct weft__fiber *f = of_id(id, &err);
+	struct weft__fiber *f = weft__sched_of_id(id, &err);
 
 	if (err)
 		return fail(err);
 	if (!f)
 		return weft__real(sched_setscheduler)(id, policy, param);
-	return fail(param ? set_sched(f, policy & ~SCHED_RESET_ON_FORK, param->sched_priority) : EINVAL);
+	return fail(param ? weft__sched_check_set(f, policy & ~SCHED_RESET_ON_FORK, param->sched_priority) : EINVAL);
 }
 
 WEFT__EXPORT int sched_getscheduler(pid_t id)
 {
 	int err;
-	struct weft__fiber *f = of_id(id, &err);
+	struct weft__fiber *f = weft__sched_of_id(id, &err);
 
 	if (err)
 		return fail(err);
@@ -153,19 +152,19 @@ WEFT__EXPORT int sched_getscheduler(pid_t id)
 WEFT__EXPORT int sched_setparam(pid_t id, const struct sched_param *param)
 {
 	int err;
-	struct weft__fiber *f = of_id(id, &err);
+	struct weft__fiber *f = weft__sched_of_id(id, &err);
 
 	if (err)
 		return fail(err);
 	if (!f)
 		return weft__real(sched_setparam)(id, param);
-	return fail(param ? set_sched(f, f->policy, param->sched_priority) : EINVAL);
+	return fail(param ? weft__sched_check_set(f, f->policy, param->sched_priority) : EINVAL);
 }
 
 WEFT__EXPORT int sched_getparam(pid_t id, struct sched_param *param)
 {
 	int err;
-	struct weft__fiber *f = of_id(id, &err);
+	struct weft__fiber *f = weft__sched_of_id(id, &err);
 
 	if (err)
 		return fail(err);
@@ -178,17 +177,23 @@ WEFT__EXPORT int sched_getparam(pid_t id, struct sched_param *param)
 }
 
 /* The quantum, for the policies that have one. */
+static struct timespec interval(const struct weft__fiber *f)
+{
+	uint64_t ns = f->policy != SCHED_FIFO ? weft__rt.cfg.quantum_ns : 0;
+
+	return (struct timespec){ (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+}
+
 WEFT__EXPORT int sched_rr_get_interval(pid_t id, struct timespec *ts)
 {
 	int err;
-	struct weft__fiber *f = of_id(id, &err);
-	uint64_t ns = f && f->policy != SCHED_FIFO ? weft__rt.cfg.quantum_ns : 0;
+	struct weft__fiber *f = weft__sched_of_id(id, &err);
 
 	if (err)
 		return fail(err);
 	if (!f)
 		return weft__real(sched_rr_get_interval)(id, ts);
-	*ts = (struct timespec){ (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+	*ts = interval(f);
 	return 0;
 }
 
@@ -236,7 +241,7 @@ WEFT__EXPORT int pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t
 WEFT__EXPORT int sched_setaffinity(pid_t id, size_t size, const cpu_set_t *cpus)
 {
 	int err;
-	struct weft__fiber *f = of_id(id, &err);
+	struct weft__fiber *f = weft__sched_of_id(id, &err);
 
 	if (err)
 		return fail(err);
@@ -246,7 +251,7 @@ WEFT__EXPORT int sched_setaffinity(pid_t id, size_t size, const cpu_set_t *cpus)
 WEFT__EXPORT int sched_getaffinity(pid_t id, size_t size, cpu_set_t *cpus)
 {
 	int err;
-	struct weft__fiber *f = of_id(id, &err);
+	struct weft__fiber *f = weft__sched_of_id(id, &err);
 
 	if (err)
 		return fail(err);
@@ -260,7 +265,7 @@ long weft__sched_syscall(long nr, const long a[6])
 	size_t size = (size_t)a[1];
 	long kernel_size;
 	int err;
-	struct weft__fiber *f = of_id((pid_t)a[0], &err);
+	struct weft__fiber *f = weft__sched_of_id((pid_t)a[0], &err);
 
 	if (err)
 		return -err;
@@ -274,15 +279,20 @@ long weft__sched_syscall(long nr, const long a[6])
 		kernel_size = weft__arch_syscall(nr, 0, a[1], a[2], 0, 0, 0);
 		return kernel_size < 0 ? kernel_size : get_cpus(f, (size_t)kernel_size, cpus) ? -EINVAL : kernel_size;
 	case SYS_sched_setscheduler:
-		return a[2] ? -set_sched(f, (int)a[1] & ~SCHED_RESET_ON_FORK, *(const int *)a[2]) : -EINVAL;
+		return a[2] ? -weft__sched_check_set(f, (int)a[1] & ~SCHED_RESET_ON_FORK, *(const int *)a[2]) : -EINVAL;
 	case SYS_sched_getscheduler:
 		return f->policy;
 	case SYS_sched_setparam:
-		return a[1] ? -set_sched(f, f->policy, *(const int *)a[1]) : -EINVAL;
+		return a[1] ? -weft__sched_check_set(f, f->policy, *(const int *)a[1]) : -EINVAL;
 	case SYS_sched_getparam:
 		if (!a[1])
 			return -EINVAL;
 		*(int *)a[1] = f->prio;
+		return 0;
+	case SYS_sched_rr_get_interval:
+		if (!a[1])
+			return -EFAULT;
+		*(struct timespec *)a[1] = interval(f);
 		return 0;
 	default:
 		return -EOPNOTSUPP;
@@ -325,10 +335,10 @@ static __attribute__((noinline)) struct weft__fiber *of_clock(clockid_t id, int 
 
 	*err = 0;
 	if (id == CLOCK_THREAD_CPUTIME_ID)
-		return of_id(0, err);
+		return weft__sched_of_id(0, err);
 	if ((id & CLOCK_KIND) != CLOCK_OF_THREAD)
 		return NULL;
-	f = of_id((pid_t)~((unsigned)(id >> 3)), err);
+	f = weft__sched_of_id((pid_t)~((unsigned)(id >> 3)), err);
 	if (*err || (f && weft__is_done(f)))
 		*err = EINVAL;
 	return f;

@@ -4,8 +4,8 @@
  * Model:     private futexes are the runtime's own, or their waiters would stall workers; whatever
  *            makes or closes a descriptor keeps the books (io.h); the rest goes to the kernel,
  *            between marks if it may wait.
- * Callers:   our own code, linked into the same library, reaches this function too: it is told by
- *            its address and gets the kernel.
+ * Callers:   the program and its libraries. Our own code means weft__syscall by that name
+ *            (runtime/arch/arch.h).
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
@@ -340,7 +340,13 @@ static long ids(long nr, const long a[6])
 	case SYS_sched_getscheduler:
 	case SYS_sched_setparam:
 	case SYS_sched_getparam:
+	case SYS_sched_rr_get_interval:
 		return weft__sched_syscall(nr, a);
+	case SYS_sched_setattr:
+	case SYS_sched_getattr:
+	case SYS_setpriority:
+	case SYS_getpriority:
+		return weft__nice_syscall(nr, a);
 	case SYS_tkill:
 		return weft__tid_kill((pid_t)a[0], (int)a[1]);
 	default:
@@ -348,13 +354,9 @@ static long ids(long nr, const long a[6])
 	}
 }
 
-/* The linker's: where this library's code begins and ends. */
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-extern const char etext[] __attribute__((visibility("hidden")));
-
+#undef syscall
 WEFT__EXPORT long syscall(long nr, ...)
 {
-	const char *caller = __builtin_return_address(0);
 	long a[6], r;
 	va_list ap;
 
@@ -362,17 +364,15 @@ WEFT__EXPORT long syscall(long nr, ...)
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
-	if ((nr == SYS_clone || nr == SYS_clone3 || nr == SYS_fork || nr == SYS_vfork) &&
-	    !(caller >= __ehdr_start && caller < etext))
+	if (nr == SYS_clone || nr == SYS_clone3 || nr == SYS_fork || nr == SYS_vfork)
 		return weft__io_ret(make_process(nr, a));
-	if (direct(nr) || (caller >= __ehdr_start && caller < etext) ||
-	    (weft__netpoll_fd() < 0 && !weft__fd_any()))
+	if (direct(nr) || (weft__netpoll_fd() < 0 && !weft__fd_any()))
 		return weft__io_ret(kernel(nr, a));
 	r = ids(nr, a);
 	if (r != -EOPNOTSUPP)
 		return weft__io_ret(r);
-	/* with preemption disabled the caller is our own code in another guise, or a handler on top
-	 * of it */
+	/* with preemption disabled the caller is a handler on top of our own code, or a library that
+	 * we call there */
 	if (nr == SYS_futex && a[1] & FUTEX_PRIVATE_FLAG && weft__netpoll_fd() >= 0 &&
 	    weft__self()->nopreempt == 0) {
 		r = futex(a);

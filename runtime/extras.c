@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,6 +102,13 @@ uint64_t weft__cputime(struct weft__fiber *f)
 	return sum + running;
 }
 
+static int nice_of_workers;
+
+int weft__nice_of_workers(void)
+{
+	return nice_of_workers;
+}
+
 void weft__extras_start(struct weft__fiber *main_fiber)
 {
 	struct weft__worker *w = main_fiber->worker;
@@ -108,15 +116,19 @@ void weft__extras_start(struct weft__fiber *main_fiber)
 
 	if (weft__rt.ops != &weft_sched_fifo || !weft__rt.membarrier || !weft__arch_fsgsbase)
 		turn_on(WEFT__X_NO_ROTATE);
+	/* the kernel tells 40 to 1 */
+	nice_of_workers = 20 - (int)weft__arch_syscall(SYS_getpriority, PRIO_PROCESS, 0, 0, 0, 0, 0);
+	main_fiber->nice = (int8_t)nice_of_workers;
 	/* in the child of a fork the worker is a copy of one that may have had a mask */
 	if (w && main_fiber->cpus) {
 		w->cpus = main_fiber->cpus;
 		turn_on(WEFT__X_AFFINITY);
 	}
 	atomic_store_explicit(&main_fiber->cpu_ns, now, memory_order_relaxed);
+	/* Without the bit nobody keeps these up: the first question sets them, or who asks it would be charged for all that ran here since. */
 	if (w) {
-		atomic_store_explicit(&w->cpu_mark, now, memory_order_relaxed);
-		atomic_store_explicit(&w->charged, main_fiber, memory_order_relaxed);
+		atomic_store_explicit(&w->cpu_mark, is_on(WEFT__X_CPUTIME) ? now : 0, memory_order_relaxed);
+		atomic_store_explicit(&w->charged, is_on(WEFT__X_CPUTIME) ? main_fiber : NULL, memory_order_relaxed);
 	}
 }
 

@@ -42,7 +42,9 @@ void weft__affinity_get(struct weft__fiber *f, cpu_set_t *cpus);
 
 /* Nanoseconds of CPU time, from the first question on. */
 uint64_t weft__cputime(struct weft__fiber *f);
-/* The runtime starts: main brings the CPU time that its kernel thread has used so far, and its mask. */
+/* The nice value that the workers have, all of them: main's when the runtime started. */
+int weft__nice_of_workers(void);
+/* The runtime starts: main brings the CPU time that its kernel thread has used so far, its mask and its nice value. */
 void weft__extras_start(struct weft__fiber *main_fiber);
 
 #endif

@@ -80,11 +80,13 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	f->kind = WEFT__FIBER;
 	f->nopreempt = 1;		/* until fiber_main */
 	f->preempt_pending = 0;
+	f->make_way = 0;
 	f->locks_held = 0;
 	f->worker = NULL;
 	f->node.prio = s->prio;
 	f->prio = s->prio;
 	f->policy = s->policy;
+	f->nice = (int8_t)s->nice;
 	f->cpus = s->cpus;
 	atomic_store_explicit(&f->cpu_ns, 0, memory_order_relaxed);
 	f->node.slices = 0;

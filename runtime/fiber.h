@@ -86,7 +86,7 @@ struct weft__fiber {
 	struct weft__worker *worker;	/* the carrying worker; read by the fiber with preemption disabled */
 	struct weft__vp *vp;		/* the one it was last switched to on; sched.c:rotate */
 	uint32_t nopreempt;		/* the fiber only (and the handler on top of it) */
-	uint32_t preempt_pending;	/* set by the handler that was refused; the fiber clears it */
+	uint32_t preempt_pending;	/* to be looked at when preemption is enabled: signals, or make_way; the fiber and its handlers */
 	uint32_t locks_held;		/* pthread mutexes held: preemption is put off for a bounded time */
 	uint32_t tid;			/* constant while the fiber lives; who owns a mutex, what libc believes the tid is */
 	_Atomic uint64_t wait;		/* sequence << 8 | state, see above */
@@ -102,6 +102,8 @@ struct weft__fiber {
 	_Atomic uint32_t cancel;	/* 1: asked for; stays so. Anybody writes, the fiber reads */
 	uint8_t cancel_mode;		/* enum weft__cancel_mode; the fiber only */
 	uint8_t point;			/* 1: in a cancellation point that a request is to end; the fiber only */
+	int8_t nice;			/* told, and handed on; the fiber, others a hint */
+	uint8_t make_way;		/* 1: a preemption was refused; set before preempt_pending; the fiber and its handlers */
 
 	enum weft__kind kind;
 	uint32_t flags;			/* enum weft__flag; constant while the fiber lives, but for ENDING; the fiber only */
@@ -209,7 +211,7 @@ struct weft__spawn {
 	void *stack_addr;		/* lowest byte of a user-provided stack, or NULL */
 	bool shared_tls;
 	bool detached;
-	int policy, prio;
+	int policy, prio, nice;
 	const struct weft__cpuset *cpus;
 	uint64_t sigmask;
 	const char *name;

@@ -44,6 +44,7 @@ struct weft__fiber *weft__block_enter_long(void)
 	weft__vp_surrender(self);
 	weft__blocked_note(weft__now() - start);
 	/* a preemption that was refused is void now: taking it would bring the fiber back with a VP and without its mark */
+	self->make_way = 0;
 	if (!atomic_load_explicit(&self->sig_pending, memory_order_relaxed))
 		self->preempt_pending = 0;
 	weft__preempt_enable(self);

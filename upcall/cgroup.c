@@ -18,6 +18,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "runtime/arch/arch.h"
+
 enum {
 	LINE = 2048,			/* longer lines are cut; none that matters is */
 	NAME = WEFT__CGROUP_DIR,

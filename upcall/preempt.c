@@ -6,7 +6,7 @@
  * registers, and sigreturn(2) sets the mask that the fiber was interrupted with.
  *
  * Refused:   1. on a worker's own context: no fiber runs there.
- *            2. nopreempt > 0: inside the runtime. Made up for when the section ends (preempt_pending).
+ *            2. nopreempt > 0: inside the runtime. Made up for when the section ends (make_way, preempt_pending).
  *            3. on an alternate signal stack (altstack.h) the signal is masked: no room. So it is on a small stack of the program's own.
  *               The interrupting one is not: it takes the place of the program's signal that it comes for, which needs that room anyway.
  *            4. a fiber that shares its worker's TLS or has a small stack of the program's own: no TLS, no room.
@@ -98,9 +98,15 @@ void weft__preempt_pending(struct weft__fiber *self)
 	}
 	while (self->preempt_pending) {
 		self->preempt_pending = 0;
-		self->nopreempt++;
-		make_way(self);
-		self->nopreempt--;
+		atomic_signal_fence(memory_order_seq_cst);
+		/* Only for a preemption. A signal that came while the fiber did not run is noticed at the switch to it; if it made way for
+		 * that, somebody who sends it another one at each of his turns would keep it from its handler for ever. */
+		if (self->make_way) {
+			self->make_way = 0;
+			self->nopreempt++;
+			make_way(self);
+			self->nopreempt--;
+		}
 		weft__signals_deferred(self);
 	}
 	errno = saved;
@@ -131,6 +137,7 @@ static void preempt(struct weft__fiber *self, struct weft__worker *w, void *uc)
 		make_way(self);
 		self->sigmask = mask;
 	}
+	self->make_way = 0;
 	self->preempt_pending = 0;
 	atomic_signal_fence(memory_order_seq_cst);
 	self->nopreempt--;
@@ -173,6 +180,8 @@ static void handler(int sig, siginfo_t *si, void *uc)
 	if (self->kind == WEFT__SCHED)
 		return;
 	if (self->nopreempt) {
+		if (preempts_it(self, sig))
+			self->make_way = 1;
 		if (preempts_it(self, sig) || atomic_load_explicit(&self->sig_pending, memory_order_relaxed) ||
 		    atomic_load_explicit(&self->cancel, memory_order_relaxed))
 			self->preempt_pending = 1;

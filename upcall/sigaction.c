@@ -176,6 +176,8 @@ int weft__signal_action(int sig, const struct sigaction *new, struct sigaction *
 			before.sa_flags |= SA_NODEFER;
 	}
 	if (new) {
+		if (old_handler)
+			weft__signal_settle(sig);
 		sa = *new;
 		if (sa.sa_handler != SIG_DFL && sa.sa_handler != SIG_IGN) {
 			/* before the kernel may enter us for it */

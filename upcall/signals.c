@@ -395,6 +395,25 @@ void weft__signals_taken_at(struct weft__fiber *self, void *frame)
 				deliver_here(self, &info);
 }
 
+void weft__signal_settle(int sig)
+{
+	struct weft__fiber *self = weft__self();
+	uint64_t bit = WEFT__SIGBIT(sig);
+	struct timespec none = { 0, 0 };
+	siginfo_t info;
+
+	if (!weft__is_fiber(self) || self->nopreempt || self->sigmask & bit)
+		return;
+	while (weft__signals_routing())
+		syscall(SYS_sched_yield);
+	while (syscall(SYS_rt_sigtimedwait, &bit, &info, &none, sizeof bit) == sig)
+		weft__signal_route(&info);
+	if (weft__signal_pending() & bit) {
+		atomic_store_explicit(&self->sig_pending, 1, memory_order_relaxed);
+		weft__signals_deferred(self);
+	}
+}
+
 int weft__signal_mask(int how, const uint64_t *set, uint64_t *old)
 {
 	struct weft__fiber *self = weft__self();

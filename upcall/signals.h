@@ -36,6 +36,9 @@ int weft__signal_process(int sig, const siginfo_t *info);
 
 /* The calling fiber's (or thread's) mask: SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK. Takes what became deliverable. 0 or -errno. */
 int weft__signal_mask(int how, const uint64_t *set, uint64_t *old);
+/* Before the action changes: what came for the process while no fiber ran that accepts it, and the caller does, is taken by the caller under
+ * the old action. The kernel would have delivered it before the caller ran again. */
+void weft__signal_settle(int sig);
 
 /* Pending for the caller, the kernel's own pending ones not included. */
 uint64_t weft__signal_pending(void);

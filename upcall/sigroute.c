@@ -214,12 +214,21 @@ static void notify_again(void)
 	weft__fibers_each(notify_waiting, NULL);
 }
 
+static _Atomic bool routing;	/* the monitor has a signal that is in no table yet */
+
+bool weft__signals_routing(void)
+{
+	return atomic_load_explicit(&routing, memory_order_relaxed);
+}
+
 void weft__signals_route(void)
 {
 	struct signalfd_siginfo fdi;
 	struct weft__fiber *f;
 	siginfo_t info;
 
+	/* relaxed: the kernel's lock of the signals orders it with who looks after a system call that takes that */
+	atomic_store_explicit(&routing, true, memory_order_relaxed);
 	while (sigfd >= 0 && syscall(SYS_read, sigfd, &fdi, sizeof fdi) == sizeof fdi) {
 		memset(&info, 0, sizeof info);
 		info.si_signo = (int)fdi.ssi_signo;
@@ -248,6 +257,8 @@ void weft__signals_route(void)
 			weft__signal_notify(f, info.si_signo);
 		}
 	}
+	/* relaxed: the table has a lock */
+	atomic_store_explicit(&routing, false, memory_order_relaxed);
 	notify_again();
 	/* those that came to an idle worker, and those that nobody accepted before */
 	for (uint64_t set = weft__sigtable_pending(WEFT__ANYBODY); set; set &= set - 1) {
@@ -270,6 +281,7 @@ void weft__signals_forked(void)
 	weft__sigtable_forked();
 	weft__sigtimer_forked();
 	atomic_store_explicit(&unnotified, 0, memory_order_relaxed);
+	atomic_store_explicit(&routing, false, memory_order_relaxed);
 	atomic_store_explicit(&left_to_program, 0, memory_order_relaxed);
 	weft__fd_release(sigfd);
 	sigfd = -1;

@@ -63,6 +63,7 @@ void weft__signal_fault(int sig, siginfo_t *info, void *context, bool held);
 int weft__signals_fd(void);			/* a signalfd for what no thread of the process accepts; -1: none */
 void weft__signals_route(void);			/* monitor: read it and find a fiber that accepts */
 bool weft__signals_waiting(void);		/* there is something in the table */
+bool weft__signals_routing(void);		/* the monitor has one that is not in the table yet */
 
 /* --- look.c: what the monitor does about busy VPs --- */
 extern enum weft_blocked_source weft__source;	/* the one in use */

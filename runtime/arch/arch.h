@@ -34,4 +34,11 @@
 #error "weft has no port for this CPU: see docs/PORTING.md"
 #endif
 
+/* What syscall() means in the library: libc's function of that name. In the shim the name is a wrapper, for the program; and it cannot tell
+ * by the return address who calls: a function of the program that ends in such a call, and that we called (a destructor of a key, a
+ * handler, what a thread begins with), has it return to us. */
+long weft__syscall(long nr, ...);
+#undef syscall
+#define syscall(...) weft__syscall(__VA_ARGS__)
+
 #endif

@@ -49,6 +49,18 @@ static void *spin(void *arg)
 	return NULL;
 }
 
+/* Uses 150 ms without a question about a thread's clock. */
+static void *works_unasked(void *arg)
+{
+	uint64_t end = now_ns(CLOCK_PROCESS_CPUTIME_ID) + 150000000u;
+
+	while (now_ns(CLOCK_PROCESS_CPUTIME_ID) < end)
+		;
+	return arg;
+}
+
+static void *asks(void *arg) { (void)arg; return (void *)(intptr_t)(cpu() / 1000000u); }
+
 int main(void)
 {
 	struct job j[4];
@@ -63,6 +75,9 @@ int main(void)
 		;
 	a = cpu();
 	REQ("the clock of the calling thread measures its CPU time", a > before + 500000);
+	/* before anybody else asks */
+	finish(start(works_unasked, NULL));
+	REQ("a new thread has used nothing, whoever ran before", in_thread(asks, NULL) < 75);
 	/* competing threads: each is charged its own time */
 	process = now_ns(CLOCK_PROCESS_CPUTIME_ID);
 	for (int i = 0; i < 4; i++) {

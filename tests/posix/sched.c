@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Scheduling of threads: policy, priority, affinity.
  */
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "req.h"
@@ -205,9 +206,91 @@ static void affinity(void)
 	REQ("the raw call", syscall(SYS_sched_getaffinity, 0, sizeof got, &got) > 0 && CPU_COUNT(&got) == n);
 }
 
+/* --- what Linux has: a nice value of each thread, and the calls about all attributes at once --- */
+
+static void *nice_of_self(void *arg) { (void)arg; return (void *)(intptr_t)getpriority(PRIO_PROCESS, 0); }
+
+static int tid;
+static void *tell_tid(void *arg)
+{
+	set(&tid, (int)syscall(SYS_gettid));
+	until(&go, 1);
+	REQ_IS("what others set is this thread's", getpriority(PRIO_PROCESS, 0), 6);
+	return arg;
+}
+
+static void *nicer(void *arg)
+{
+	int base = (int)(intptr_t)arg;
+	struct sched_param p = { 0 };
+	struct { unsigned size, policy; unsigned long long flags; int nice; unsigned prio; unsigned long long rest[3]; } at;
+	pid_t self = (pid_t)syscall(SYS_gettid), pid;
+
+	REQ_IS("a new thread has its creator's nice value", getpriority(PRIO_PROCESS, (id_t)self), base);
+	REQ_IS("setpriority by thread id", setpriority(PRIO_PROCESS, (id_t)self, base + 2), 0);
+	REQ_IS("getpriority(0) is the thread's", getpriority(PRIO_PROCESS, 0), base + 2);
+	REQ_IS("nice", nice(1), base + 3);
+	REQ_IS("a thread that it makes", in_thread(nice_of_self, NULL), base + 3);
+	REQ_IS("the raw call tells 20 less the value", syscall(SYS_getpriority, PRIO_PROCESS, 0), 20 - (base + 3));
+	pid = fork();
+	if (pid == 0)
+		_exit(getpriority(PRIO_PROCESS, 0) != base + 3 || in_thread(nice_of_self, NULL) != base + 3);
+	REQ_IS("a process that it makes", reap(pid), 0);
+	pid = vfork();
+	if (pid == 0)
+		_exit(20 - syscall(SYS_getpriority, PRIO_PROCESS, 0) != base + 3);
+	REQ_IS("by vfork too", reap(pid), 0);
+
+	memset(&at, -1, sizeof at);
+	REQ_IS("sched_getattr", syscall(SYS_sched_getattr, self, &at, sizeof at, 0), 0);
+	REQ_IS("its size", at.size, sizeof at);
+	REQ_IS("its policy", at.policy, SCHED_OTHER);
+	REQ_IS("its nice value", at.nice, base + 3);
+	REQ_IS("its priority", at.prio, 0);
+	REQ_IS("sched_setattr: what was got can be set", syscall(SYS_sched_setattr, self, &at, 0), 0);
+	at.policy = SCHED_BATCH;
+	at.nice = base + 4;
+	REQ_IS("sched_setattr", syscall(SYS_sched_setattr, 0, &at, 0), 0);
+	REQ_IS("sets the policy", sched_getscheduler(0), SCHED_BATCH);
+	REQ_IS("and the nice value", getpriority(PRIO_PROCESS, 0), base + 4);
+	at.prio = 5;
+	REQ_ERRNO("sched_setattr: EINVAL, no priority of the policy", syscall(SYS_sched_setattr, 0, &at, 0), EINVAL);
+	REQ_ERRNO("sched_setattr: EINVAL, flags", syscall(SYS_sched_setattr, 0, &at, 1), EINVAL);
+	REQ_ERRNO("sched_setattr: EINVAL, no attributes", syscall(SYS_sched_setattr, 0, NULL, 0), EINVAL);
+	REQ_ERRNO("sched_getattr: EINVAL, too small", syscall(SYS_sched_getattr, 0, &at, 16, 0), EINVAL);
+	REQ_ERRNO("sched_getattr: ESRCH", syscall(SYS_sched_getattr, 0x3fffffff, &at, sizeof at, 0), ESRCH);
+	REQ_IS("its policy is left", sched_setscheduler(0, SCHED_OTHER, &p), 0);
+	return NULL;
+}
+
+static void nice_values(void)
+{
+	int base = getpriority(PRIO_PROCESS, 0);
+	pthread_t t;
+
+	if (base > 6)
+		return;			/* no room above, and coming back takes privilege */
+	finish(start(nicer, (void *)(intptr_t)base));
+	REQ_IS("others are not concerned", getpriority(PRIO_PROCESS, 0), base);
+	REQ_IS("by the process id: main's", getpriority(PRIO_PROCESS, (id_t)getpid()), base);
+	REQ_IS("nor are threads made later", in_thread(nice_of_self, NULL), base);
+	set(&go, 0);
+	t = start(tell_tid, NULL);
+	while (get(&tid) == 0)
+		sleep_ms(1);
+	REQ_IS("setpriority of another thread", setpriority(PRIO_PROCESS, (id_t)get(&tid), 6), 0);
+	REQ_IS("getpriority of another thread", getpriority(PRIO_PROCESS, (id_t)get(&tid)), 6);
+	set(&go, 1);
+	finish(t);
+	REQ_ERRNO("getpriority: ESRCH", getpriority(PRIO_PROCESS, 0x3fffffff), ESRCH);
+	REQ_ERRNO("setpriority: ESRCH", setpriority(PRIO_PROCESS, 0x3fffffff, 1), ESRCH);
+	REQ_ERRNO("getpriority: EINVAL", getpriority((__priority_which_t)77, 0), EINVAL);
+}
+
 int main(void)
 {
 	params();
 	affinity();
+	nice_values();
 	return req_end();
 }

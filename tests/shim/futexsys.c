@@ -267,9 +267,60 @@ static void *all(void *arg)
 	return NULL;
 }
 
+/* --- calls that are the last thing a function does: the compiler makes a jump of it, and they return to that function's caller, which may
+ * be the C library or what stands in for it --- */
+
+static void *ends_in_gettid(void *arg)
+{
+	*(pid_t *)arg = gettid();
+	return (void *)syscall(SYS_gettid);
+}
+
+static void wakes(void *word)
+{
+	__atomic_store_n((uint32_t *)word, 1, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, word, FUTEX_WAKE | PRIVATE, 1, NULL, NULL, 0);
+}
+
+static uint32_t gone;
+
+static void *waits(void *arg)
+{
+	while (load(&gone) == 0)
+		futex(&gone, FUTEX_WAIT | PRIVATE, 0, NULL, NULL, 0);
+	return arg;
+}
+
+static void *leaves(void *key)
+{
+	pthread_setspecific(*(pthread_key_t *)key, &gone);
+	return NULL;
+}
+
+static void last_calls(void)
+{
+	struct timespec moment = { 0, 20000000 };
+	pthread_key_t key;
+	pthread_t t;
+	void *r;
+	pid_t id;
+
+	CHECK(pthread_create(&t, NULL, ends_in_gettid, &id) == 0);
+	CHECK(pthread_join(t, &r) == 0);
+	CHECK((pid_t)(intptr_t)r == id);
+
+	CHECK(pthread_key_create(&key, wakes) == 0);
+	t = start(waits, NULL);
+	nanosleep(&moment, NULL);
+	join(start(leaves, &key));
+	join(t);
+	CHECK(pthread_key_delete(key) == 0);
+}
+
 int main(void)
 {
 	deadline(60);
+	last_calls();
 	results();
 	bounded_queue();
 	join(start(all, NULL));
