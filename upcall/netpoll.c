@@ -65,7 +65,7 @@ struct record {
 	struct weft__lock lock;
 	uint16_t closing;		/* closes under way */
 	bool added;			/* a guess: the descriptor is in the epoll set */
-	_Atomic bool urgent;		/* EPOLLPRI was reported: never dry. Written under the lock */
+	_Atomic bool more;		/* reported: urgent data, the end, an error. They are behind what is read, so never dry. Written under the lock */
 	_Atomic uint32_t edge;		/* events it was added for with EPOLLET, 0 = armed per wait. Written under the lock */
 	_Atomic uint32_t seen_in, seen_out;	/* reports; written under the lock */
 	_Atomic uint32_t dry;		/* seen_in before a try that emptied it; whoever tried */
@@ -175,7 +175,7 @@ static int arm(struct record *r, int fd, bool edge)
 		if (err == 0) {
 			r->added = true;
 			if (how == EPOLLET && !edges_of(r))
-				atomic_store_explicit(&r->urgent, false, memory_order_relaxed);
+				atomic_store_explicit(&r->more, false, memory_order_relaxed);
 			set_edges(r, how == EPOLLET ? set : 0);
 			return 0;
 		}
@@ -487,7 +487,7 @@ bool weft__netpoll_look(int fd, uint32_t events, uint32_t *seen)
 	/* [NETPOLL-3] acquire; pairs with release in deliver: the try comes after what was reported */
 	*seen = atomic_load_explicit(count_of(r, events), memory_order_acquire);
 	return events == EPOLLIN && edges_of(r) & EPOLLIN &&
-	       !atomic_load_explicit(&r->urgent, memory_order_relaxed) &&
+	       !atomic_load_explicit(&r->more, memory_order_relaxed) &&
 	       atomic_load_explicit(&r->dry, memory_order_relaxed) == *seen;
 }
 
@@ -622,8 +622,8 @@ static int deliver(int fd, uint32_t events, bool *stale)
 	if (r == NULL)
 		return 0;
 	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
-	if (events & EPOLLPRI)		/* relaxed: before the count */
-		atomic_store_explicit(&r->urgent, true, memory_order_relaxed);
+	if (events & (EPOLLPRI | EPOLLRDHUP | ANY_WAY))		/* relaxed: before the count */
+		atomic_store_explicit(&r->more, true, memory_order_relaxed);
 	if (events & ~(uint32_t)EPOLLOUT)
 		count(&r->seen_in);
 	if (events & (EPOLLOUT | ANY_WAY))
