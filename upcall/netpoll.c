@@ -664,6 +664,24 @@ static int take(struct epoll_event *ev, uint64_t timeout_ns)
 			timeout_ns == UINT64_MAX ? -1 : ms > 1000000000 ? 1000000000 : (long)ms);
 }
 
+/* A break is for the worker that sleeps here (weft__rt.poller), and a visitor leaves it. But if it came when that one was about to return
+ * by itself, nobody is left whom it is for; and until somebody sleeps here again, which on busy VPs may be never, the instance would look
+ * ready to all who watch it, the monitor first. */
+static void take_break(bool sleeper)
+{
+	uint64_t count;
+
+	if (!sleeper && *(struct weft__worker *volatile *)&weft__rt.poller)
+		return;
+	/* First drain, then clear: of a break between the two, which does not write, the sleeper is about to return anyway, and ... */
+	sys(SYS_read, load(&evfd), (long)&count, sizeof count, 0);
+	/* [NETPOLL-2] acquire; pairs with release in hook_poll_break */
+	atomic_exchange_explicit(&broken, 0, memory_order_acq_rel);
+	/* ... a visitor now sees the worker that it was for. */
+	if (!sleeper && *(struct weft__worker *volatile *)&weft__rt.poller)
+		weft__hook_poll_break();
+}
+
 int weft__hook_poll(uint64_t timeout_ns)
 {
 	struct epoll_event ev[BATCH];
@@ -690,20 +708,12 @@ int weft__hook_poll(uint64_t timeout_ns)
 	if (n == -EBADF || n == -EINVAL)
 		stale = true;
 	for (int i = 0; i < n; i++) {
-		uint64_t count;
-
-		if (ev[i].data.u64 == URING) {
+		if (ev[i].data.u64 == URING)
 			continue;
-		} else if (ev[i].data.u64 != BREAK) {
+		else if (ev[i].data.u64 != BREAK)
 			woken += deliver((int)ev[i].data.u64, ev[i].events, &stale);
-		} else if (timeout_ns) {
-			/* meant for who waits; a visitor leaves it. First drain, then clear: a
-			 * break between the two does not write, but this call is about to return
-			 * anyway. */
-			sys(SYS_read, load(&evfd), (long)&count, sizeof count, 0);
-			/* [NETPOLL-2] acquire; pairs with release in hook_poll_break */
-			atomic_exchange_explicit(&broken, 0, memory_order_acq_rel);
-		}
+		else
+			take_break(timeout_ns != 0);
 	}
 	if (stale && load(&epfd) >= 0)
 		rebuild();
