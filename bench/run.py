@@ -221,7 +221,7 @@ def arguments():
         prog="run.sh", description="Run weft's benchmarks against NPTL, Go and others.",
         epilog="names: %s; or one benchmark of a group, as printed" % ", ".join(groups))
     p.add_argument("--quick", action="store_true",
-                   help="about three minutes: median of 3, shorter runs, no million of threads")
+                   help="about seven minutes: median of 3, shorter runs, no million of threads")
     p.add_argument("--runs", type=int, help="runs per contestant (7; quick: 3)")
     p.add_argument("--only", metavar="CONTESTANT", action="append",
                    help="only this contestant, by its name in the tables (may be repeated)")
