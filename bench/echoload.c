@@ -5,7 +5,8 @@
  * It opens the connections a few at a time and has each answered before it opens more, so that no
  * backlog overflows and the ramp is over when the measurement begins. Every answer is compared with
  * what was sent. -P is the server: its CPU time is read at both ends of the measurement, its memory
- * and kernel threads at the end.
+ * and kernel threads at the end. With -q TEXT and -a TEXT it asks a server of another kind, and
+ * expects that answer.
  *
  * Each run connects from an address of its own (127.x.y.1, by its process id), so that connections
  * of earlier runs in TIME_WAIT take no ports from it.
@@ -41,7 +42,8 @@ static union {
 } out;
 
 static struct connection *all;
-static unsigned long n, size;
+static const char *answer;		/* NULL: the message itself */
+static unsigned long n, size, expected;	/* bytes of the message and of its answer */
 static unsigned short port;
 static struct histogram took;
 
@@ -76,8 +78,11 @@ static int open_one(unsigned long i)
 
 static void send_next(struct connection *c, uint64_t now)
 {
-	out.number = (uint64_t)(c - all);
-	out.round = ++c->round;
+	c->round++;
+	if (!answer) {
+		out.number = (uint64_t)(c - all);
+		out.round = c->round;
+	}
 	c->got = 0;
 	c->sent = now;
 	/* one message in a socket whose last was answered: there is always room */
@@ -88,19 +93,21 @@ static void send_next(struct connection *c, uint64_t now)
 /* Receive; true when the answer is complete. It is compared. */
 static int receive(struct connection *c, int flags)
 {
-	ssize_t r = recv(c->fd, c->in + c->got, size - c->got, flags);
+	ssize_t r = recv(c->fd, c->in + c->got, expected - c->got, flags);
 
 	if (r < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (r <= 0)
 		fail(c, r ? strerror(errno) : "closed by the server");
 	c->got += (unsigned)r;
-	if (c->got < size)
+	if (c->got < expected)
 		return 0;
-	out.number = (uint64_t)(c - all);
-	out.round = c->round;
-	if (memcmp(c->in, out.bytes, size))
-		fail(c, "the answer is not what was sent");
+	if (!answer) {
+		out.number = (uint64_t)(c - all);
+		out.round = c->round;
+	}
+	if (memcmp(c->in, answer ? answer : out.bytes, expected))
+		fail(c, "the answer is not what was expected");
 	return 1;
 }
 
@@ -169,15 +176,25 @@ int main(int argc, char **argv)
 	struct usage a, b;
 	clockid_t server;
 	double seconds;
+	const char *question = option_text(argc, argv, 'q', NULL);
 
 	n = option(argc, argv, 'n', 100);
-	size = option(argc, argv, 's', 64);
+	size = expected = option(argc, argv, 's', 64);
+	answer = option_text(argc, argv, 'a', NULL);
+	if (question && answer) {
+		size = strlen(question);
+		expected = strlen(answer);
+	}
 	port = (unsigned short)option(argc, argv, 'p', 0);
 	all = calloc(n, sizeof(*all));
-	if (!n || size < 16 || size > SIZE_MAX_MESSAGE || !port || !pid || !all || epoll < 0)
-		must(EINVAL, "usage: echoload -p port -P server [-n connections] [-s bytes] [-t ms]");
+	if (!n || !question != !answer || (!answer && size < 16) ||
+	    size > SIZE_MAX_MESSAGE || expected > SIZE_MAX_MESSAGE || !port || !pid || !all || epoll < 0)
+		must(EINVAL, "usage: echoload -p port -P server [-n connections] [-s bytes | -q text -a text] "
+		     "[-t ms]");
 	must(clock_getcpuclockid(pid, &server), "the server's clock");
 	memset(out.bytes, '.', sizeof(out.bytes));
+	if (answer)
+		memcpy(out.bytes, question, size);
 	ramp(epoll);
 	for (unsigned long i = 0; i < n; i++)
 		send_next(&all[i], now_ns());

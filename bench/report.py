@@ -74,7 +74,7 @@ class Results:
 def block(results, bench):
     """The lines of one benchmark: median, spread and ratios of every contestant."""
     cpus = "one CPU" if bench.cpus == 1 else "%d CPUs" % bench.cpus
-    cpus += ", the load on another" if bench.load else ""
+    cpus += ", the load on another" if bench.served else ""
     lines = ["", "%s: %s (%s)" % (bench.key, bench.title, cpus)]
     bases = [b for b in (suite.NPTL, suite.GO, suite.EPOLL) if b in bench.commands]
     for metric in bench.metrics:
@@ -144,7 +144,7 @@ def save(path, machine, results, benches, aims):
             contestants[contestant] = {"failure": results.why(bench.key, contestant),
                                        "metrics": metrics}
         data["benches"][bench.key] = {"title": bench.title, "cpus": bench.cpus,
-                                      "load_on_another": bool(bench.load),
+                                      "load_on_another": bench.served,
                                       "contestants": contestants}
     with open(path, "w") as f:
         json.dump(data, f, indent=1)
@@ -152,11 +152,12 @@ def save(path, machine, results, benches, aims):
 
 
 def rows(results, benches, metrics, base=suite.NPTL, served=False):
-    """(label, benchmark, metric, base) of what one panel of the plot shows."""
+    """(label, benchmark, metric, base) of what one panel of the plot shows. `served`: only
+    servers, or only others; None: both."""
     labels = {"pingpong2": "pingpong\\n2 CPUs", "spawn1000": "spawn by 1000"}
     for bench in benches:
         for metric in bench.metrics:
-            if (metric.name in metrics and bool(bench.load) == served
+            if (metric.name in metrics and served in (None, bench.served)
                     and results.median(bench.key, base, metric.name)):
                 label = labels.get(bench.key, bench.key)
                 if len(bench.metrics) > 1:
@@ -200,6 +201,12 @@ set yrange [0:*]
 set ylabel "times as good"
 set arrow 1 from graph 0, first 0.95 to graph 1, first 0.95 nohead dt 2 lc rgb '#444444' front
 """
+REAL = """set title "Real programs: times as good as NPTL (1 = NPTL; aim: 0.95, compute 0.98)"
+unset logscale y
+set yrange [0:*]
+set ylabel "times as good"
+set arrow 1 from graph 0, first 1 to graph 1, first 1 nohead lc rgb '#444444' front
+"""
 RATE = """set title "Rate on two CPUs relative to NPTL (1 = NPTL; aim of the blocking mix: 0.9)"
 unset logscale y
 set yrange [0:*]
@@ -215,9 +222,12 @@ def plot(path, results, benches):
         return [c for c in COLOURS if c not in without
                 and any(c in runs for runs in results.runs.values())]
 
+    real = [b for b in benches if b.server or b.program]
+    benches = [b for b in benches if b not in real]
     panels = [(FAST, list(rows(results, benches, ("ns",))), present(suite.NPTL, suite.EPOLL)),
               (RATE, list(rows(results, benches, ("rate", "ops", "compute"))),
                present(suite.NPTL, suite.EPOLL, suite.BOOST, suite.ST)),
+              (REAL, list(rows(results, real, ("rate", "cpu_us", "s"), served=None)), [suite.WEFT]),
               (ECHO, list(rows(results, benches, ("rate", "cpu_us", "p99_us"), suite.EPOLL, True)),
                present(suite.FULL, suite.SHARED, suite.BOOST))]
     panels = [p for p in panels if p[1] and p[2]]

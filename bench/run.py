@@ -20,7 +20,9 @@ import tempfile
 import time
 
 import build
+import compute
 import report
+import servers
 import suite
 
 DATA_SIZE = 256 << 20
@@ -44,6 +46,10 @@ class Runner:
         command = [self.programs.path(program), *args]
         if not bench.load and bench.ms:
             command += ["-t", str(ms)]
+        return self.dress(bench, contestant, command)
+
+    def dress(self, bench, contestant, command):
+        """(argument vector, environment) of this command, or a text that says why there is none."""
         env = {k: v for k, v in os.environ.items() if k not in OURS and k != "LD_PRELOAD"}
         env["GOMAXPROCS"] = str(bench.cpus)
         if contestant.startswith(suite.WEFT):
@@ -51,7 +57,7 @@ class Runner:
             env.update(bench.env)
             if "," in contestant:
                 env["WEFT_BLOCKED"] = contestant.split(", ")[1]
-            if program == "native":
+            if os.path.basename(command[0]) == "native":
                 pass
             elif self.programs.shim:
                 env["LD_PRELOAD"] = self.programs.shim
@@ -61,21 +67,28 @@ class Runner:
                 return "left out: no weft here; set WEFT_SHIM or WEFT"
         return command, env
 
-    def start(self, bench, command, env, cpus):
-        """The process, in a group of its own."""
+    def start(self, bench, command, env, cpus, output=None):
+        """The process, in a group of its own; what it prints into a pipe, or the file `output`."""
         def prepare():
             os.sched_setaffinity(0, cpus)
             if bench.files:
                 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
                 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        return subprocess.Popen(command, env=env, text=True, errors="replace",
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, start_new_session=True,
-                                preexec_fn=prepare)
+        to, err = subprocess.PIPE, subprocess.PIPE
+        with open(output or os.devnull, "w") as f:
+            if output:
+                to, err = f, subprocess.STDOUT
+            return subprocess.Popen(command, env=env, text=True, errors="replace",
+                                    stdin=subprocess.DEVNULL, stdout=to, stderr=err,
+                                    start_new_session=True, preexec_fn=prepare)
 
     def run(self, bench, contestant):
         """One run: its figures, or a text that says why there are none."""
         ms = max(20, int(bench.ms * self.scale))
+        if bench.server:
+            return servers.measure(self, bench, contestant, ms)
+        if bench.program:
+            return compute.measure(self, bench, contestant)
         ready = self.command(bench, contestant, ms)
         if isinstance(ready, str):
             return ready
@@ -208,7 +221,7 @@ def arguments():
         prog="run.sh", description="Run weft's benchmarks against NPTL, Go and others.",
         epilog="names: %s; or one benchmark of a group, as printed" % ", ".join(groups))
     p.add_argument("--quick", action="store_true",
-                   help="about three minutes: median of 3, shorter runs, no million of threads")
+                   help="about seven minutes: median of 3, shorter runs, no million of threads")
     p.add_argument("--runs", type=int, help="runs per contestant (7; quick: 3)")
     p.add_argument("--only", metavar="CONTESTANT", action="append",
                    help="only this contestant, by its name in the tables (may be repeated)")

@@ -5,6 +5,12 @@ A benchmark is one command per contestant; a run of it prints `name value unit` 
 An aim is a sentence with a limit, computed from the medians of one run of the suite.
 """
 
+import math
+import os
+
+import compute
+import servers
+
 NPTL, WEFT, FULL, SHARED = "NPTL", "weft", "weft native", "weft shared"
 GO, GOCHAN, BOOST, ST = "Go", "Go channels", "Boost.Fiber", "State Threads"
 EPOLL = "epoll loop"
@@ -28,18 +34,24 @@ class Bench:
 
     `runs`: at most so many of each, unless the user said how many; `wait`: seconds that a run may
     take beyond its time; `files`, `memory`: descriptors and bytes that it needs; `load`: the
-    command that is started, on the next CPU, beside a contestant that is a server."""
+    command that is started, on the next CPU, beside a contestant that is a server; `server`,
+    `program`: a real one, which the contestants run in the directory `scratch`."""
 
     def __init__(self, group, key, title, cpus, metrics, commands, ms, env=None, *, runs=None,
-                 wait=0, files=0, memory=0, load=None):
+                 wait=0, files=0, memory=0, load=None, server=None, program=None, scratch=None):
         self.group, self.key, self.title, self.cpus = group, key, title, cpus
         self.metrics, self.commands, self.ms, self.env = metrics, commands, ms, env or {}
         self.runs, self.wait, self.files, self.memory = runs, wait, files, memory
-        self.load = load
+        self.load, self.server, self.program, self.scratch = load, server, program, scratch
 
     @property
     def needs_cpus(self):
-        return self.cpus + (1 if self.load else 0)
+        return self.cpus + (1 if self.served else 0)
+
+    @property
+    def served(self):
+        """Is it a server with its load on another CPU?"""
+        return bool(self.load or self.server)
 
 
 def by_source(source):
@@ -172,9 +184,25 @@ def many(quick):
     return out
 
 
+def real(scratch):
+    """Programs as Debian ships them, plain and preloaded."""
+    both = {NPTL: [], WEFT: []}
+    asked = [Metric("rate", "requests per second", True, "rate", ("rss_mb", "kthreads", "load")),
+             Metric("cpu_us", "server's CPU us per request", short="CPU us"),
+             Metric("p99_us", "latency, 99th percentile, us", short="p99 us")]
+    took = [Metric("s", "seconds", short="s"), Metric("cpu_s", "CPU seconds", short="CPU s")]
+    out = [Bench("servers", key, title, 1, asked, dict(both), 4000, runs=5, files=5000,
+                 server=server, scratch=os.path.join(scratch, key.rstrip("0123456789")))
+           for key, title, server in servers.cases()]
+    return out + [Bench("compute", key, title, 2, took, dict(both), 0, program=program,
+                        scratch=os.path.join(scratch, "compute"))
+                  for key, title, program in compute.cases()]
+
+
 def benches(data, scratch, quick=False):
     """All benchmarks. `data`: file to read, or None; `scratch`: a directory."""
-    return (cheap() + contended() + mixes(data) + handoffs(scratch) + echo() + many(quick))
+    return (cheap() + contended() + mixes(data) + handoffs(scratch) + echo() + real(scratch)
+            + many(quick))
 
 
 class Aim:
@@ -249,6 +277,17 @@ def aims(get, overlap):
                     Aim(name + "p99, of %s's" % other, times(key, WEFT, other, "p99_us"), 1,
                         False, even=overlap(key, WEFT, other, "p99_us"))]
         out.append(Aim(name + "kernel threads", get(key, WEFT, "kthreads"), 8, False, ""))
+    rates = []
+    for key, *_ in servers.cases():
+        rates.append(times(key, WEFT, NPTL, "rate"))
+        out.append(Aim(key + ": rate, of NPTL's", rates[-1], 0.95, True,
+                       even=overlap(key, WEFT, NPTL, "rate")))
+    rates = [r for r in rates if r]
+    out.append(Aim("servers, geometric mean of the rates, of NPTL's", math.exp(
+        sum(map(math.log, rates)) / len(rates)) if rates else None, 1, True))
+    for key, *_ in compute.cases():
+        out.append(Aim(key + ": speed, of NPTL's", times(key, NPTL, WEFT, "s"), 0.98, True,
+                       even=overlap(key, WEFT, NPTL, "s")))
     costs = [get(key, WEFT, "cpu_ns") for key in ("park1000", "park100000", "million")]
     costs = [c for c in costs if c]
     out += [

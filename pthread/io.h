@@ -170,7 +170,9 @@ enum { WEFT__IO_RETRY = 0, WEFT__IO_BLOCK = 1 };
 int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w);
 /* Call before each try. True: it would fail, that is known. */
 bool weft__io_dry(struct weft__iowait *w);
-/* The try got less than it could take. */
+/* Likewise, of a poll for reading: it would find nothing. */
+bool weft__io_empty(struct weft__iowait *w);
+/* The try got less than it could take, or nothing. */
 void weft__io_drained(const struct weft__iowait *w);
 /* Is the open file description non-blocking? 0, 1 or -errno. */
 int weft__io_nonblock(int fd);

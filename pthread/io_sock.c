@@ -49,9 +49,10 @@ static long transfer(struct weft__fiber *self, const struct xfer *x, struct weft
 	for (;;) {
 		bool dry = weft__io_dry(w) && waits;
 		long r = dry ? -EAGAIN : attempt(x);
+		bool emptied = r == -EAGAIN || (r > 0 && (size_t)r < x->len);
 		int v;
 
-		if (r > 0 && x->nr == SYS_recvfrom && (size_t)r < x->len && !(x->flags & ~MSG_NOSIGNAL))
+		if (emptied && x->nr == SYS_recvfrom && !(x->flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT)))
 			weft__io_drained(w);
 		if (r != -EAGAIN || !waits)
 			return r;

@@ -46,6 +46,14 @@ bool weft__io_dry(struct weft__iowait *w)
 	return w->edge && weft__netpoll_look(w->fd, w->events, &w->seen) && (word & WAITS) == WAITS;
 }
 
+bool weft__io_empty(struct weft__iowait *w)
+{
+	uint64_t word = weft__fd_word(w->fd);
+
+	w->edge = word & WEFT__FACT_STREAM;
+	return w->edge && weft__netpoll_look(w->fd, w->events, &w->seen) && word & WEFT__FACT_TCP;
+}
+
 void weft__io_drained(const struct weft__iowait *w)
 {
 	if (w->edge)

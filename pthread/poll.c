@@ -3,7 +3,9 @@
  *
  * Model:     ask the kernel with a time limit of zero; if nothing is ready, park until the
  *            netpoller saw something, and ask again. The kernel fills the results. An epoll
- *            instance of the program's is itself watched for EPOLLIN.
+ *            instance of the program's is itself watched for EPOLLIN. Who polls a single stream socket
+ *            that is ours alone, to read from it, waits as a read does (netpoll.h, edges): the kernel
+ *            is asked once, after the wait, if the last read is known to have left nothing.
  * Signals:   a mask argument is the fiber's mask during the wait. A handler that ran since it was
  *            set means EINTR, unless something is ready, as in the kernel.
  */
@@ -76,12 +78,17 @@ static uint64_t deadline_ms(int timeout)
 
 /* --- poll --- */
 
+#define IN_EVENTS (POLLIN | POLLPRI | POLLRDHUP)
+
 static long poll_until(struct wait *w, struct pollfd *fds, nfds_t n)
 {
 	struct timespec ts;
+	bool one = n == 1 && fds[0].events & POLLIN && !(fds[0].events & ~IN_EVENTS);
 
-	for (;;) {
-		long r = weft__poll_now(fds, n);
+	for (bool first = true;; first = false) {
+		struct weft__iowait io = { .fd = one ? fds[0].fd : -1, .events = EPOLLIN };
+		/* not again: an event that nobody has taken yet must be seen at the end of the time */
+		long r = one && weft__io_empty(&io) && first ? 0 : weft__poll_now(fds, n);
 		int v;
 
 		if (r != 0)
@@ -93,7 +100,10 @@ static long poll_until(struct wait *w, struct pollfd *fds, nfds_t n)
 			weft__sleep_until(w->deadline);
 			continue;
 		}
-		v = weft__netpoll_wait_many(fds, n, w->deadline);
+		v = io.edge ? weft__netpoll_wait_edge(io.fd, (uint32_t)fds[0].events, io.seen, w->deadline) :
+			      weft__netpoll_wait_many(fds, n, w->deadline);
+		if (v == -EBADF)	/* poll(2) has its own way to say it */
+			continue;
 		if (v == -EPERM || v == -ENOSYS)
 			return WEFT__MARKED_LONG(w->self, weft__sys_point(SYS_ppoll, fds, n, left(w, &ts),
 								    NULL, KERNEL_SIGSET));

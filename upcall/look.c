@@ -20,7 +20,7 @@
 
 #define US 1000u
 #define MS 1000000u
-#define RETRY_NS (100 * US)		/* between attempts to preempt the same fiber */
+#define RETRY_NS (100 * US)		/* between attempts to preempt the same fiber, at least */
 #define HOG_NS (50 * US)		/* a fiber that ran that long will not look at the common queue by itself */
 /* It makes way for the common queue at once if it has used up a quantum already, else only after this time: most are about to wait
  * anyway, and one that is preempted with a lock of the program's own in its hands makes everybody else wait, or spin. */
@@ -165,6 +165,16 @@ static void kick_after(struct weft__worker *w, struct weft__vp *vp, uint64_t ran
 	weft__kick(w, now);
 }
 
+/* When to look again at a worker that was to make way. One that has not even taken the signal has no CPU: the kernel gave it to another
+ * process, and looking often, which takes still more of it away, does not help. So after twice the time each. */
+static uint64_t retry(struct weft__worker *w, uint64_t now)
+{
+	/* relaxed: hints */
+	uint64_t since = now - atomic_load_explicit(&w->kicked_at, memory_order_relaxed);
+
+	return atomic_load_explicit(&w->kicked, memory_order_relaxed) && since > RETRY_NS ? since : RETRY_NS;
+}
+
 /* One busy VP, with something queued somewhere. Lowers *next to when to look again. */
 static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbalance, uint64_t now, uint64_t *next)
 {
@@ -227,7 +237,7 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 		if (injected)
 			vp->from_inject = true;
 		kick_after(w, vp, ran, now);
-		weft__min_of(next, now + RETRY_NS);
+		weft__min_of(next, now + retry(w, now));
 	} else {
 		weft__min_of(next, w->seen_since + q);
 	}

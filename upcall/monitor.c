@@ -42,9 +42,10 @@
 #define UNPOLLED_NS (50 * US)	/* since anybody took descriptors: nobody is about to */
 /* VPs that are busy with descriptors poll whenever their queue is empty, and every 64 schedulings. So long after the last time the monitor
  * leaves it to them: else it would wake for every event that they are about to take. After that it asks them to, if they schedule so
- * often in that time that they will do so soon; from then on it takes the events itself. */
+ * often in that time that they will do so soon, before it would interrupt their fibers for what it takes (look.c: GRAIN_NS); from then on it
+ * takes the events itself. */
 #define ATTENTION_NS (500 * US)
-#define ATTENTION_TICKS 8
+#define ATTENTION_TICKS 2
 #define TIMER_SLACK_NS (20 * US)	/* timers that close are taken in one go (the kernel's default slack is 50 µs) */
 #define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
 #define EVENTS 64

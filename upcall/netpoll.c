@@ -65,7 +65,7 @@ struct record {
 	struct weft__lock lock;
 	uint16_t closing;		/* closes under way */
 	bool added;			/* a guess: the descriptor is in the epoll set */
-	_Atomic bool urgent;		/* EPOLLPRI was reported: never dry. Written under the lock */
+	_Atomic bool more;		/* reported: urgent data, the end, an error. They are behind what is read, so never dry. Written under the lock */
 	_Atomic uint32_t edge;		/* events it was added for with EPOLLET, 0 = armed per wait. Written under the lock */
 	_Atomic uint32_t seen_in, seen_out;	/* reports; written under the lock */
 	_Atomic uint32_t dry;		/* seen_in before a try that emptied it; whoever tried */
@@ -175,7 +175,7 @@ static int arm(struct record *r, int fd, bool edge)
 		if (err == 0) {
 			r->added = true;
 			if (how == EPOLLET && !edges_of(r))
-				atomic_store_explicit(&r->urgent, false, memory_order_relaxed);
+				atomic_store_explicit(&r->more, false, memory_order_relaxed);
 			set_edges(r, how == EPOLLET ? set : 0);
 			return 0;
 		}
@@ -487,7 +487,7 @@ bool weft__netpoll_look(int fd, uint32_t events, uint32_t *seen)
 	/* [NETPOLL-3] acquire; pairs with release in deliver: the try comes after what was reported */
 	*seen = atomic_load_explicit(count_of(r, events), memory_order_acquire);
 	return events == EPOLLIN && edges_of(r) & EPOLLIN &&
-	       !atomic_load_explicit(&r->urgent, memory_order_relaxed) &&
+	       !atomic_load_explicit(&r->more, memory_order_relaxed) &&
 	       atomic_load_explicit(&r->dry, memory_order_relaxed) == *seen;
 }
 
@@ -622,8 +622,8 @@ static int deliver(int fd, uint32_t events, bool *stale)
 	if (r == NULL)
 		return 0;
 	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
-	if (events & EPOLLPRI)		/* relaxed: before the count */
-		atomic_store_explicit(&r->urgent, true, memory_order_relaxed);
+	if (events & (EPOLLPRI | EPOLLRDHUP | ANY_WAY))		/* relaxed: before the count */
+		atomic_store_explicit(&r->more, true, memory_order_relaxed);
 	if (events & ~(uint32_t)EPOLLOUT)
 		count(&r->seen_in);
 	if (events & (EPOLLOUT | ANY_WAY))
@@ -664,6 +664,24 @@ static int take(struct epoll_event *ev, uint64_t timeout_ns)
 			timeout_ns == UINT64_MAX ? -1 : ms > 1000000000 ? 1000000000 : (long)ms);
 }
 
+/* A break is for the worker that sleeps here (weft__rt.poller), and a visitor leaves it. But if it came when that one was about to return
+ * by itself, nobody is left whom it is for; and until somebody sleeps here again, which on busy VPs may be never, the instance would look
+ * ready to all who watch it, the monitor first. */
+static void take_break(bool sleeper)
+{
+	uint64_t count;
+
+	if (!sleeper && *(struct weft__worker *volatile *)&weft__rt.poller)
+		return;
+	/* First drain, then clear: of a break between the two, which does not write, the sleeper is about to return anyway, and ... */
+	sys(SYS_read, load(&evfd), (long)&count, sizeof count, 0);
+	/* [NETPOLL-2] acquire; pairs with release in hook_poll_break */
+	atomic_exchange_explicit(&broken, 0, memory_order_acq_rel);
+	/* ... a visitor now sees the worker that it was for. */
+	if (!sleeper && *(struct weft__worker *volatile *)&weft__rt.poller)
+		weft__hook_poll_break();
+}
+
 int weft__hook_poll(uint64_t timeout_ns)
 {
 	struct epoll_event ev[BATCH];
@@ -690,20 +708,12 @@ int weft__hook_poll(uint64_t timeout_ns)
 	if (n == -EBADF || n == -EINVAL)
 		stale = true;
 	for (int i = 0; i < n; i++) {
-		uint64_t count;
-
-		if (ev[i].data.u64 == URING) {
+		if (ev[i].data.u64 == URING)
 			continue;
-		} else if (ev[i].data.u64 != BREAK) {
+		else if (ev[i].data.u64 != BREAK)
 			woken += deliver((int)ev[i].data.u64, ev[i].events, &stale);
-		} else if (timeout_ns) {
-			/* meant for who waits; a visitor leaves it. First drain, then clear: a
-			 * break between the two does not write, but this call is about to return
-			 * anyway. */
-			sys(SYS_read, load(&evfd), (long)&count, sizeof count, 0);
-			/* [NETPOLL-2] acquire; pairs with release in hook_poll_break */
-			atomic_exchange_explicit(&broken, 0, memory_order_acq_rel);
-		}
+		else
+			take_break(timeout_ns != 0);
 	}
 	if (stale && load(&epfd) >= 0)
 		rebuild();

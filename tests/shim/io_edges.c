@@ -601,6 +601,136 @@ static void urgent(void)
 	}
 }
 
+static void *send_soon(void *arg)
+{
+	nap(10);
+	CHECK(send(*(int *)arg, "x", 1, 0) == 1);
+	return NULL;
+}
+
+/* The end, or an error, is there already when what came before it is read: nothing more is going to be reported. */
+static void end_behind_data(bool tcp)
+{
+	for (int i = 0; i < 16; i++) {
+		struct task t = { .len = 32 };
+		bool reset = tcp && i & 1, polls = i & 4;
+		struct linger linger = { .l_onoff = 1 };
+		struct pollfd p;
+		int fds[2];
+		pthread_t id;
+
+		make_pair(fds, tcp);
+		t.fd = fds[0];
+		p = (struct pollfd){ .fd = fds[0], .events = POLLIN };
+		id = start(receiver, &t);
+		settle();
+		CHECK(send(fds[1], "x", 1, 0) == 1);
+		join(id);
+		CHECK(send(fds[1], "abc", 3, 0) == 3);
+		if (!reset)
+			CHECK(shutdown(fds[1], SHUT_WR) == 0);
+		if (i & 2)
+			nap(5);
+		receiver(&t);
+		CHECK(t.result == 3);
+		if (reset) {
+			CHECK(setsockopt(fds[1], SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0);
+			close(fds[1]);
+			fds[1] = -1;
+		}
+		if (i & 8)
+			nap(5);
+		if (polls)
+			CHECK(poll(&p, 1, 10000) == 1 && p.revents & POLLIN);
+		receiver(&t);
+		CHECK(t.result == (reset ? -ECONNRESET : 0));
+		if (polls)
+			CHECK(poll(&p, 1, 10000) == 1);
+		close(fds[0]);
+		if (!reset)
+			close(fds[1]);
+	}
+}
+
+/* Poll alone, and after reads of every kind: a time limit is kept, and what is there is found, however it came. */
+static void poll_limits(bool tcp)
+{
+	struct pollfd p;
+	char buf[8];
+	int fds[2];
+	double begin;
+
+	make_pair(fds, tcp);
+	p = (struct pollfd){ .fd = fds[0], .events = POLLIN };
+	for (int i = 0; i < 24; i++) {
+		struct task t = { .fd = fds[0], .len = 8 };
+		pthread_t id;
+
+		FAILS(recv(fds[0], buf, 8, MSG_DONTWAIT), EAGAIN);
+		begin = now();
+		CHECK(poll(&p, 1, 3) == 0 && now() - begin > 0.0029);
+		if (i & 1)
+			CHECK(poll(&p, 1, 0) == 0);
+		CHECK(send(fds[1], "abcd", 4, 0) == 4);
+		if (i & 2)
+			nap(3);
+		/* there before the poll began, or not long after it */
+		CHECK(poll(&p, 1, i & 4 ? 1000 : 10000) == 1 && p.revents == POLLIN);
+		CHECK(poll(&p, 1, -1) == 1 && p.revents == POLLIN);
+		CHECK(recv(fds[0], buf, 8, MSG_PEEK | (i & 1 ? MSG_DONTWAIT : 0)) == 4);
+		CHECK(poll(&p, 1, 10000) == 1);
+		CHECK(recv(fds[0], buf, 2, i & 1 ? MSG_DONTWAIT : 0) == 2);
+		CHECK(poll(&p, 1, 10000) == 1);
+		CHECK(recv(fds[0], buf, 8, i & 1 ? MSG_DONTWAIT : 0) == 2);
+		if (i & 8) {
+			id = start(send_soon, &fds[1]);
+			CHECK(poll(&p, 1, -1) == 1 && p.revents == POLLIN);
+			receiver(&t);
+			CHECK(t.result == 1);
+			join(id);
+		}
+	}
+	close_pair(fds);
+}
+
+static void *poll_it(void *arg)
+{
+	struct task *t = arg;
+	struct pollfd p = { .fd = t->fd, .events = POLLIN };
+
+	t->result = poll(&p, 1, 10000) == 1 ? p.revents : -errno;
+	return NULL;
+}
+
+/* Closed, or shut down, under a poll that waits; several polls and a read at once. */
+static void poll_and_others(bool tcp)
+{
+	for (int i = 0; i < 12; i++) {
+		struct task t[3];
+		pthread_t id[3];
+		char c;
+		int fds[2];
+
+		make_pair(fds, tcp);
+		FAILS(recv(fds[0], &c, 1, MSG_DONTWAIT), EAGAIN);
+		for (int k = 0; k < 3; k++) {
+			t[k] = (struct task){ .fd = fds[0], .len = 1 };
+			id[k] = start(k == 1 && i % 3 == 0 ? receiver : poll_it, &t[k]);
+		}
+		if (i & 1)
+			settle();
+		if (i % 3 == 2)
+			CHECK(shutdown(fds[0], SHUT_RD) == 0);
+		else
+			CHECK(send(fds[1], "xy", 2, 0) == 2);
+		for (int k = 0; k < 3; k++) {
+			join(id[k]);
+			CHECK(t[k].result == 1 || (t[k].result & POLLIN));
+		}
+		close_pair(fds);
+	}
+}
+
 /* The program's own epoll, and poll, on a socket that threads wait for as well. */
 static void own_epoll(bool tcp)
 {
@@ -630,13 +760,6 @@ static void own_epoll(bool tcp)
 	CHECK(epoll_ctl(ep, EPOLL_CTL_DEL, fds[0], NULL) == 0);
 	close_pair(fds);
 	close(ep);
-}
-
-static void *send_soon(void *arg)
-{
-	nap(10);
-	CHECK(send(*(int *)arg, "x", 1, 0) == 1);
-	return NULL;
 }
 
 /* poll and a receive in turn, each waiting for real. */
@@ -675,6 +798,9 @@ static void *all(void *arg)
 		limits(tcp);
 		own_epoll(tcp);
 		poll_in_turn(tcp);
+		poll_limits(tcp);
+		poll_and_others(tcp);
+		end_behind_data(tcp);
 		another_process(tcp, false);
 		another_process(tcp, true);
 		a_command(tcp);
