@@ -32,8 +32,12 @@ static bool wanted_by_some(void)
 
 void weft__execstack_start(void)
 {
-	if (wanted_by_some())
+	static bool looked;
+
+	/* not again in the child of a fork, where the loader's lock may be held for ever */
+	if (!looked && wanted_by_some())
 		weft__stacks_executable();
+	looked = true;
 }
 
 bool weft__execstack_late(const struct weft__fiber *f, uintptr_t pc)

@@ -301,7 +301,8 @@ void weft__preempt_moved(void)
 
 int weft__preempt_start(void)
 {
-	ntext = 0;
-	dl_iterate_phdr(see_text, dlsym(RTLD_NEXT, "malloc_usable_size"));
+	/* Not again in the child of a fork: its copy of the loader's lock may be held for ever, by a thread that was at it in the parent. */
+	if (!ntext)
+		dl_iterate_phdr(see_text, dlsym(RTLD_NEXT, "malloc_usable_size"));
 	return install();
 }
