@@ -98,29 +98,6 @@ static void deadlock(void)
 	REQ("join: EDEADLK, two threads tried to join with each other: one of them, the other joins (glibc 2.36: none)", b == 0 || b == ETIMEDOUT);
 }
 
-static void *join_creator(void *creator)
-{
-	return (void *)(intptr_t)pthread_join(*(pthread_t *)creator, NULL);
-}
-
-/* "[EDEADLK] A deadlock was detected": there is none if the other one's wait is about to end. */
-static void cancelled_joiner(void)
-{
-	pthread_t me = pthread_self(), t;
-	struct timespec ts;
-	void *v;
-
-	for (int i = 0; i < 20; i++) {
-		t = start(join_creator, &me);
-		if (i & 1)
-			sleep_ms(2);
-		REQ_IS("cancel a thread that waits to join the caller", pthread_cancel(t), 0);
-		ts = in_ms(CLOCK_REALTIME, 20000);
-		REQ_IS("it can be joined", i & 2 ? pthread_timedjoin_np(t, &v, &ts) : pthread_join(t, &v), 0);
-		REQ("PTHREAD_CANCELED", v == PTHREAD_CANCELED);
-	}
-}
-
 static void detaches(void)
 {
 	pthread_attr_t a;
@@ -268,7 +245,6 @@ int main(void)
 	concurrency();
 	joins();
 	deadlock();
-	cancelled_joiner();
 	detaches();
 	names();
 	inherits();
