@@ -28,6 +28,7 @@
 #include "sched/topology.h"
 #include "upcall/cancel.h"
 #include "upcall/fault.h"
+#include "upcall/forkgate.h"
 #include "upcall/ids.h"
 #include "upcall/memory.h"
 #include "upcall/netpoll.h"
@@ -319,8 +320,10 @@ static void *monitor_main(void *arg)
 	ask_for_short_slice();
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* we have a slack of our own (TIMER_SLACK_NS) */
 	if (weft__rt.nvps > 2) {
-		struct weft__topology *t = weft__topology_load(weft__rt.nvps, NULL);
+		struct weft__topology *t;
 
+		weft__forkgate_enter();
+		t = weft__topology_load(weft__rt.nvps, NULL);
 		for (unsigned i = 0; t && i < weft__rt.nvps; i++) {
 			unsigned order[WEFT__MAX_VPS];
 
@@ -329,6 +332,7 @@ static void *monitor_main(void *arg)
 				memcpy(weft__rt.vp[i].steal_order, order, (weft__rt.nvps - 1) * sizeof order[0]);
 		}
 		weft__topology_free(t);
+		weft__forkgate_leave();
 	}
 	/* [START-1] acquire; pairs with seq_cst in runtime/start.c:weft__start: all that it set up */
 	while (atomic_load_explicit(&weft__rt.state, memory_order_acquire) != WEFT__RT_RUNNING)
