@@ -34,11 +34,12 @@ enum weft_blocked_source weft__source;
 
 static uint64_t rng;
 static struct weft__worker *back;	/* workers that run without a VP, by back_next */
+static struct weft__worker *freed;	/* the last one that was interrupted for want of workers */
 
 void weft__look_start(void)
 {
 	rng = weft__now() | 1;
-	back = NULL;		/* in the child of a fork, the parent's */
+	back = freed = NULL;	/* in the child of a fork, the parent's */
 }
 
 bool weft__look_queued(void)
@@ -257,13 +258,17 @@ void weft__look_for_returned(uint64_t now)
 void weft__look_free_worker(uint64_t now)
 {
 	/* [WORKERS-1] acquire; pairs with release in runtime/start.c:worker_publish */
-	struct weft__worker *w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
+	struct weft__worker *first = atomic_load_explicit(&weft__rt.workers, memory_order_acquire), *w = freed;
 
-	for (; w; w = w->all_next)
-		if (atomic_load_explicit(&w->stalled, memory_order_relaxed) && !atomic_load_explicit(&w->kicked, memory_order_relaxed)) {
+	/* in turn: the last one may be where it cannot make way */
+	for (uint32_t n = atomic_load_explicit(&weft__rt.nworkers, memory_order_relaxed); n; n--) {
+		w = w && w->all_next ? w->all_next : first;
+		if (w && atomic_load_explicit(&w->stalled, memory_order_relaxed) && !atomic_load_explicit(&w->kicked, memory_order_relaxed)) {
+			freed = w;
 			weft__kick(w, now);
 			return;
 		}
+	}
 }
 
 uint64_t weft__look(uint64_t now, bool urgent)
