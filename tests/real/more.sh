@@ -13,7 +13,7 @@
 # For WEFT, WEFT_SHIM, BUILDDIR, TIMEOUT_SCALE see tests/common.sh. Exit status: 0 all passed, 1 a failure, 2 usage.
 
 stressors="pthread mutex sem sem-sysv futex fork vfork clone sigq sigfd timer itimer alarm switch yield mq poll pipe eventfd"
-cases="java java_parallel node perl ruby mariadb openmp tbb nginx haproxy ffmpeg git rsync sort"
+cases="java java_parallel node perl ruby erlang lisp ada mariadb openmp tbb nginx haproxy ffmpeg git rsync sort"
 for s in $stressors; do
 	cases="$cases stress_${s//-/_}"
 done
@@ -60,6 +60,21 @@ node_run() { limited 120 env UV_THREADPOOL_SIZE=16 node "$here/node_workers.js" 
 
 perl_have() { have perl && { perl -Mthreads -e 1 2>/dev/null || { echo "perl was built without threads"; return 1; }; }; }
 perl_run() { limited 120 perl "$here/threads.pl" && said '^ok$'; }
+
+erlang_have() { have erl erlc; }
+erlang_run() {
+	[ -f "$work/procs.beam" ] || erlc -o "$work" "$here/procs.erl" >>"$log" 2>&1 || return 1
+	limited 120 erl +A 16 -noshell -pa "$work" -s procs main && said '^ok$'
+}
+
+lisp_have() { have sbcl; }
+lisp_run() { limited 120 sbcl --script "$here/threads.lisp" && said '^ok$'; }
+
+ada_have() { have gnatmake; }
+ada_run() {
+	[ -x "$work/tasks" ] || (cd "$work" && gnatmake -q "$here/tasks.adb") >>"$log" 2>&1 || return 1
+	limited 120 "$work/tasks" && said '^ok$'
+}
 
 ruby_have() { have ruby; }
 ruby_run() { limited 120 ruby "$here/threads.rb" && said '^ok$'; }
