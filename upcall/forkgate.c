@@ -11,6 +11,7 @@
 
 #define INSIDE 1u
 #define FORK 2u				/* each that is under way */
+#define PATIENCE 5000u			/* naps: about a second */
 
 static _Atomic uint32_t gate;
 
@@ -41,11 +42,12 @@ void weft__forkgate_leave(void)
 
 void weft__forkgate_prepare(void)
 {
-	uint32_t now = atomic_load_explicit(&gate, memory_order_relaxed);
+	uint32_t now = atomic_load_explicit(&gate, memory_order_relaxed), naps = 0;
 
 	for (;;) {
-		if (now & INSIDE) {
+		if ((now & INSIDE) && naps < PATIENCE) {
 			nap();
+			naps++;
 			now = atomic_load_explicit(&gate, memory_order_relaxed);
 		/* [FORKGATE-2] acquire; pairs with release in leave */
 		} else if (atomic_compare_exchange_weak_explicit(&gate, &now, now + FORK, memory_order_acquire, memory_order_relaxed)) {

@@ -4,6 +4,7 @@
  * Model:     our own locks are made anew in the child. Those of libraries that our threads call (hwloc, in the monitor: its mutex, and libc's
  *            lock of the atexit list) cannot be. So a thread of ours is inside the gate while it calls them, and a fork waits until nobody is, and
  *            keeps the gate closed until it is done.
+ *            It waits for a second at most: who forks may hold the loader's lock (in a constructor), for which the one inside waits.
  * Context:   kernel threads that may wait: the monitor; fork's handlers, on the worker of the fiber that forks.
  */
 #ifndef WEFT_UPCALL_FORKGATE_H
