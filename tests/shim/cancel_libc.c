@@ -2,24 +2,10 @@
  * Cancellation of threads that are inside of libc: standard I/O, system(), aio_suspend, shared objects. Built with and without -fexceptions, which
  * makes two kinds of pthread_cleanup_push.
  */
-#include "synctest.h"
+#include "cancel_check.h"
 
 #include <aio.h>
 #include <sys/wait.h>
-
-static int in;
-
-static void enter(void)
-{
-	__atomic_store_n(&in, 1, __ATOMIC_RELEASE);
-}
-
-static void cancelled(pthread_t t)
-{
-	CHECK_IS(pthread_cancel(t), 0);
-	CHECK(finish(t) == PTHREAD_CANCELED);
-	in = 0;
-}
 
 /* --- standard I/O: who is cancelled and never waits --- */
 

@@ -2,27 +2,14 @@
  * Cancellation: state and type, whom it may hit and when, the order of what runs then, and the mutex of a condition wait. Built with and
  * without -fexceptions, which makes two kinds of pthread_cleanup_push.
  */
-#include "synctest.h"
+#include "cancel_check.h"
 
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/wait.h>
 
-static int in;
 static sem_t sem, never;
-
-static void enter(void)
-{
-	__atomic_store_n(&in, 1, __ATOMIC_RELEASE);
-}
-
-static void cancelled(pthread_t t)
-{
-	CHECK_IS(pthread_cancel(t), 0);
-	CHECK(finish(t) == PTHREAD_CANCELED);
-	in = 0;
-}
 
 /* --- the functions --- */
 

@@ -42,8 +42,8 @@ static void *drop(void *arg)
 	return setgid(ID) == 0 && setuid(ID) == 0 ? &stop : NULL;
 }
 
-/* How many kernel threads have other ids than ID. */
-static int others(void)
+/* In how many lines of all kernel threads' status something is wrong. */
+static int count(int (*wrong)(const char *line))
 {
 	DIR *d = opendir("/proc/self/task");
 	struct dirent *e;
@@ -56,13 +56,8 @@ static int others(void)
 		snprintf(path, sizeof path, "/proc/self/task/%s/status", e->d_name);
 		if (e->d_name[0] == '.' || !(f = fopen(path, "r")))
 			continue;
-		while (fgets(line, sizeof line, f)) {
-			int real, effective;
-
-			if (sscanf(line, "Uid: %d %d", &real, &effective) == 2 ||
-			    sscanf(line, "Gid: %d %d", &real, &effective) == 2)
-				bad += real != ID || effective != ID;
-		}
+		while (fgets(line, sizeof line, f))
+			bad += wrong(line);
 		fclose(f);
 	}
 	if (d)
@@ -70,33 +65,38 @@ static int others(void)
 	return bad;
 }
 
+static int not_id(const char *line)
+{
+	int real, effective;
+
+	return (sscanf(line, "Uid: %d %d", &real, &effective) == 2 || sscanf(line, "Gid: %d %d", &real, &effective) == 2) &&
+	       (real != ID || effective != ID);
+}
+
+/* How many kernel threads have other ids than ID. */
+static int others(void)
+{
+	return count(not_id);
+}
+
 /* --- once each --- */
+
+static int wanted[3];
+
+static int not_wanted(const char *line)
+{
+	int r, u, s;
+
+	return sscanf(line, "Uid: %d %d %d", &r, &u, &s) == 3 && (r != wanted[0] || u != wanted[1] || s != wanted[2]);
+}
 
 /* How many kernel threads have not these user ids. */
 static int unlike(int real, int effective, int saved)
 {
-	DIR *d = opendir("/proc/self/task");
-	struct dirent *e;
-	int bad = 0;
-
-	while (d && (e = readdir(d))) {
-		char path[300], line[256];
-		FILE *f;
-
-		snprintf(path, sizeof path, "/proc/self/task/%s/status", e->d_name);
-		if (e->d_name[0] == '.' || !(f = fopen(path, "r")))
-			continue;
-		while (fgets(line, sizeof line, f)) {
-			int r, u, s;
-
-			if (sscanf(line, "Uid: %d %d %d", &r, &u, &s) == 3)
-				bad += r != real || u != effective || s != saved;
-		}
-		fclose(f);
-	}
-	if (d)
-		closedir(d);
-	return bad;
+	wanted[0] = real;
+	wanted[1] = effective;
+	wanted[2] = saved;
+	return count(not_wanted);
 }
 
 /* Each more of them that stalls may have a kernel thread made: while the ids change. Who is not root becomes it by setuid(0) with its
