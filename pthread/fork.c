@@ -26,7 +26,6 @@
 #include "pthread/io.h"
 #include "runtime/runtime.h"
 #include "upcall/block.h"
-#include "upcall/forkgate.h"
 #include "upcall/signals.h"
 
 WEFT__REAL(fork);
@@ -41,7 +40,6 @@ static void in_child(void)
 {
 	int saved = errno;
 
-	weft__forkgate_child();
 	weft__nice_inherit(weft__self());
 	weft__forked();
 	weft__keys_forked();
@@ -56,7 +54,7 @@ static void first(void)
 	/* [ATFORK-1] acquire; pairs with release below: ours is in libc's list */
 	while (atomic_load_explicit(&ours, memory_order_acquire) < DONE) {
 		if (none == NOT_YET && atomic_compare_exchange_strong_explicit(&ours, &none, NOW, memory_order_relaxed, memory_order_relaxed)) {
-			bool done = weft__real(__register_atfork)(weft__forkgate_prepare, weft__forkgate_parent, in_child, NULL) == 0;
+			bool done = weft__real(__register_atfork)(NULL, NULL, in_child, NULL) == 0;
 
 			/* [ATFORK-1] release; pairs with acquire above */
 			atomic_store_explicit(&ours, done ? DONE : FAILED, memory_order_release);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 #include "runtime/modules.h"
 #include "runtime/runtime.h"
 #include "runtime/wait.h"
+#include "sched/topology.h"
 #include "weft/weft.h"
 
 #define PUBLIC __attribute__((visibility("default")))
@@ -41,12 +43,26 @@ static bool membarrier_works(void)
 	return syscall(SYS_membarrier, 16 /* REGISTER_PRIVATE_EXPEDITED */, 0, 0) == 0;
 }
 
+/* NULL: not known. Kept for the children of forks: there, locks of the loader's may never be free again. */
+static const struct weft__topology *topology(void)
+{
+	static struct weft__topology *known;
+	static unsigned vps;
+
+	if (!known && __libc_single_threaded) {
+		vps = weft__rt.nvps;
+		known = weft__topology_load(vps, NULL);
+	}
+	return vps == weft__rt.nvps ? known : NULL;
+}
+
 static int make_vps(void)
 {
 	unsigned n = weft__rt.nvps;
 	size_t qsize = (weft__rt.ops->queue_size + 63) & ~(size_t)63;
 	size_t bytes = n * (sizeof(struct weft__vp) + qsize + n * sizeof(unsigned));
 	char *mem = weft__stack_map(bytes);
+	const struct weft__topology *t = topology();
 
 	if (!mem)
 		return -EAGAIN;
@@ -57,9 +73,9 @@ static int make_vps(void)
 		vp->index = i;
 		vp->queue = qsize <= sizeof vp->queue_room ? vp->queue_room : mem + n * sizeof *vp + i * qsize;
 		vp->steal_order = (unsigned *)(mem + n * (sizeof *vp + qsize)) + (size_t)i * n;
-		/* until the monitor has asked hwloc, which takes milliseconds */
-		for (unsigned k = 0; k + 1 < n; k++)
-			vp->steal_order[k] = (i + 1 + k) % n;
+		if (weft__topology_order(t, i, vp->steal_order) < 0)
+			for (unsigned k = 0; k + 1 < n; k++)
+				vp->steal_order[k] = (i + 1 + k) % n;
 		weft__timers_init(&vp->timers);
 		weft__rt.ops->init(vp->queue, i);
 	}

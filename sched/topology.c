@@ -9,8 +9,11 @@
 
 #include <errno.h>
 #include <hwloc.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 /* Nearest first. INNER and OUTER are NUMA node and package: either may contain several of the
  * other. */
@@ -30,6 +33,20 @@ struct weft__topology {
 static const hwloc_obj_type_t kept[] = {
 	HWLOC_OBJ_CORE, HWLOC_OBJ_L2CACHE, HWLOC_OBJ_L3CACHE, HWLOC_OBJ_PACKAGE,
 };
+
+/* What hwloc is to see of the environment: its own settings, after ours. It looks for plugins each
+ * time it starts, and would load what they need (libX11, libOpenCL, libstdc++) into the program. */
+static void hwloc_environment(char **env, size_t room)
+{
+	size_t n = 0;
+
+	env[n++] = "HWLOC_PLUGINS_PATH=/nonexistent";
+	env[n++] = "HWLOC_HIDE_ERRORS=2";	/* errors of the firmware are not the program's to report */
+	for (char **e = environ; e && *e && n < room - 1; e++)
+		if (!strncmp(*e, "HWLOC_", 6))
+			env[n++] = *e;
+	env[n] = NULL;
+}
 
 /* Read the machine, without anything that has a side effect on the program: no change of the
  * calling thread's binding (the x86 back end moves it over all CPUs), no devices. */
@@ -133,9 +150,20 @@ struct weft__topology *weft__topology_load(unsigned vps, const char *synthetic)
 		for (int l = 0; l < LEVELS; l++)
 			t->place[i].level[l] = -1;
 	}
-	if (vps > 2 && !measure(&h, synthetic)) {
-		fill(t, h);
-		hwloc_topology_destroy(h);
+	if (vps > 2) {
+		char *env[32], **program = environ;
+		sigset_t all, old;
+
+		hwloc_environment(env, sizeof(env) / sizeof(*env));
+		sigfillset(&all);
+		sigprocmask(SIG_BLOCK, &all, &old);	/* a handler might use the environment */
+		environ = env;
+		if (!measure(&h, synthetic)) {
+			fill(t, h);
+			hwloc_topology_destroy(h);
+		}
+		environ = program;
+		sigprocmask(SIG_SETMASK, &old, NULL);
 	}
 	return t;
 }

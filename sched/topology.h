@@ -8,10 +8,12 @@
  * Distance:  same core, same L2, same L3, same NUMA node or package (the smaller
  *            first), the rest. Within one distance the order starts at the next VP, so that
  *            thieves do not all ask the same victim.
- * Cost:      with up to 2 VPs nothing is measured and hwloc is never called. Otherwise loading
- *            takes milliseconds, reads /sys, allocates and wants a real stack: load it on a kernel
- *            thread that may do that (the monitor), and steal in the trivial order i + 1, i + 2,
- *            ... until it is there.
+ * Cost:      with up to 2 VPs nothing is measured and hwloc is never called. Otherwise loading takes
+ *            about a millisecond (2 CPUs), and more the more CPUs there are; it reads /sys and
+ *            allocates. So a process does it once, and its children have it from there.
+ * Context:   the only thread of the process: hwloc has locks that a fork in another thread would
+ *            leave locked in the child, and for the time of the call `environ` holds only what
+ *            concerns hwloc.
  * Locking:   none; constant once loaded.
  */
 #ifndef WEFT_SCHED_TOPOLOGY_H

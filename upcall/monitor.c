@@ -25,10 +25,8 @@
 
 #include "runtime/hooks.h"
 #include "runtime/sync.h"
-#include "sched/topology.h"
 #include "upcall/cancel.h"
 #include "upcall/fault.h"
-#include "upcall/forkgate.h"
 #include "upcall/ids.h"
 #include "upcall/memory.h"
 #include "upcall/netpoll.h"
@@ -49,6 +47,7 @@
 #define ATTENTION_TICKS 2
 #define TIMER_SLACK_NS (20 * US)	/* timers that close are taken in one go (the kernel's default slack is 50 µs) */
 #define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
+#define EXEC_NS (100 * MS)	/* longer than an exec takes to begin or to fail */
 #define EVENTS 64
 
 static struct {
@@ -61,6 +60,7 @@ static struct {
 	bool netpoll_on;
 	bool urgent;			/* see weft__look */
 	uint64_t asked_at, ticks, ticks_at;	/* see vps_attend */
+	uint64_t short_since;		/* with weft__rt.short_of_workers */
 	uint64_t announced;		/* in watch_deadline, last time; 0: not by us */
 } mon = { .epfd = -1, .evfd = -1, .sigfd = -1 };
 
@@ -90,6 +90,22 @@ static bool somebody_polls(void)
 	return *(struct weft__worker *volatile *)&weft__rt.poller != NULL;
 }
 
+/* No kernel thread could be made. While a thread is in exec the kernel refuses all: nothing to report, unless it lasts. */
+static void short_of_workers(int err)
+{
+	static bool told;
+	uint64_t now = weft__now();
+
+	if (!atomic_exchange_explicit(&weft__rt.short_of_workers, true, memory_order_relaxed)) {
+		mon.short_since = now;
+	} else if (!told && now - mon.short_since > EXEC_NS) {
+		weft__warn("no kernel thread for a virtual processor: %s (RLIMIT_NPROC, the pids cgroup or memory); going on with fewer",
+			   strerror(-err));
+		told = true;
+	}
+	weft__look_free_worker(now);
+}
+
 /* VPs that found no sleeping worker to carry them. */
 void weft__monitor_adopt(void)
 {
@@ -107,20 +123,13 @@ void weft__monitor_adopt(void)
 		weft__ids_born(1);
 		err = weft__worker_new(vp);
 		if (err) {
-			static bool told;
-
 			weft__ids_born(-1);
-			if (!told)
-				weft__warn("no kernel thread for a virtual processor: %s (RLIMIT_NPROC, "
-					   "the pids cgroup or memory); going on with fewer", strerror(-err));
-			told = true;
 			if (vp->spinning) {
 				vp->spinning = false;
 				atomic_fetch_sub_explicit(&weft__rt.nspin, 1, memory_order_relaxed);
 			}
 			weft__vp_release(vp);
-			atomic_store_explicit(&weft__rt.short_of_workers, true, memory_order_relaxed);
-			weft__look_free_worker(weft__now());
+			short_of_workers(err);
 			return;
 		}
 		atomic_store_explicit(&weft__rt.short_of_workers, false, memory_order_relaxed);
@@ -319,21 +328,6 @@ static void *monitor_main(void *arg)
 	weft__look_start();
 	ask_for_short_slice();
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* we have a slack of our own (TIMER_SLACK_NS) */
-	if (weft__rt.nvps > 2) {
-		struct weft__topology *t;
-
-		weft__forkgate_enter();
-		t = weft__topology_load(weft__rt.nvps, NULL);
-		for (unsigned i = 0; t && i < weft__rt.nvps; i++) {
-			unsigned order[WEFT__MAX_VPS];
-
-			/* a thief that reads while we write meets each VP at least at some time */
-			if (weft__topology_order(t, i, order) == (int)weft__rt.nvps - 1)
-				memcpy(weft__rt.vp[i].steal_order, order, (weft__rt.nvps - 1) * sizeof order[0]);
-		}
-		weft__topology_free(t);
-		weft__forkgate_leave();
-	}
 	/* [START-1] acquire; pairs with seq_cst in runtime/start.c:weft__start: all that it set up */
 	while (atomic_load_explicit(&weft__rt.state, memory_order_acquire) != WEFT__RT_RUNNING)
 		syscall(SYS_sched_yield);
