@@ -180,7 +180,7 @@ static _Noreturn void end(struct weft__fiber *self)
 	if (self->stack_lo && (uintptr_t)&own - (uintptr_t)self->stack_lo >= self->stack_size) {
 		weft__preempt_disable(self);
 		weft__arch_make(&own, (char *)self->stack_lo + self->stack_size, end_here);
-		weft__arch_switch(&self->ctx, &own);
+		weft__arch_switch(&self->ctx, &own, NULL);
 	}
 	weft__exit(self->result);
 }

@@ -168,10 +168,8 @@ WEFT__EXPORT int sched_yield(void)
 
 	if (weft__likely(vp)) {
 		self = weft__arch_tcb_word(struct weft__fiber *, WEFT__TCB_FIBER);
-		if (weft__likely(!self->nopreempt)) {
-			weft__yield_fiber(self, vp);
-			return 0;
-		}
+		if (weft__likely(!self->nopreempt))
+			return weft__yield_fiber(self, vp);
 	} else if (weft__io_self()) {
 		weft__yield();
 		return 0;

@@ -252,10 +252,14 @@ static inline void weft__tcb_set_vp(void *tcb, struct weft__vp *vp)
 {
 	*(struct weft__vp **)((char *)tcb + WEFT__TCB_VP) = vp;
 }
+static inline struct weft__vp *weft__tcb_vp(void *tcb)
+{
+	return *(struct weft__vp **)((char *)tcb + WEFT__TCB_VP);
+}
 extern size_t weft__tcb_span;		/* from such a block to its fiber; the same for all, but for WEFT__F_LIBC_TLS */
 
 void weft__yield(void);
-void weft__yield_fiber(struct weft__fiber *self, struct weft__vp *vp);	/* the caller, a fiber; of TCB_VP */
+int weft__yield_fiber(struct weft__fiber *self, struct weft__vp *vp);	/* the caller, a fiber; of TCB_VP. 0: sched_yield ends with it */
 
 /* CLOCK_MONOTONIC now, nanoseconds. */
 uint64_t weft__now(void);

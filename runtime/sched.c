@@ -26,6 +26,8 @@
 #include "sched/fifo.h"
 
 #include <signal.h>
+#include <stddef.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -101,6 +103,16 @@ void weft__set_kernel_mask(uint64_t mask)
 {
 	mask &= ~(3ull << 31);		/* glibc's own: cancel and setxid */
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+}
+
+/* To new work: idle_hint or monitor_asleep, in one look. */
+static inline bool somebody_listens(void)
+{
+	uint64_t both;
+
+	_Static_assert(offsetof(struct weft__rt, monitor_asleep) == offsetof(struct weft__rt, idle_hint) + 4, "one look");
+	memcpy(&both, (const char *)&weft__rt + offsetof(struct weft__rt, idle_hint), sizeof both);
+	return both;
 }
 
 /* S2 and S3 above. */
@@ -232,6 +244,13 @@ static void look_around(struct weft__vp *vp)
 	weft__inject_take(vp);
 }
 
+/* May that be of use? */
+static inline bool something_around(const struct weft__vp *vp)
+{
+	return atomic_load_explicit(&vp->timers.first, memory_order_relaxed) != WEFT__NEVER || weft__hook_poll_busy() ||
+	       atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed);
+}
+
 static struct weft__fiber *pick_queued(struct weft__vp *vp, bool slot_first)
 {
 	struct weft__fiber *f;
@@ -253,7 +272,7 @@ static struct weft__fiber *pick_queued(struct weft__vp *vp, bool slot_first)
 
 static inline struct weft__fiber *pick(struct weft__vp *vp)
 {
-	bool round = (atomic_load_explicit(&vp->tick, memory_order_relaxed) & LOOK_AROUND) == LOOK_AROUND;
+	bool round = (atomic_load_explicit(&vp->tick, memory_order_relaxed) & LOOK_AROUND) == 0;
 	struct weft__fiber *f;
 
 	if (weft__unlikely(round || vp->from_inject))
@@ -338,7 +357,7 @@ void weft__switch_away(struct weft__fiber *self, enum weft__op op)
 	w->op = op;
 	prepare(w, vp, self, next);
 	set_tls(w, self, next);
-	weft__arch_switch(&self->ctx, &next->ctx);
+	weft__arch_switch(&self->ctx, &next->ctx, w);
 	weft__finish(self);
 }
 
@@ -351,7 +370,7 @@ void weft__switch_to(struct weft__fiber *self, enum weft__op op, struct weft__fi
 	w->op = op;
 	prepare(w, weft__vp_of(self), self, next);
 	set_tls(w, self, next);
-	weft__arch_switch(&self->ctx, &next->ctx);
+	weft__arch_switch(&self->ctx, &next->ctx, w);
 	weft__finish(self);
 }
 
@@ -362,7 +381,7 @@ static void run(struct weft__worker *w, struct weft__vp *vp, struct weft__fiber 
 	w->op = WEFT__OP_NONE;
 	prepare(w, vp, &w->sched, f);
 	set_tls(w, &w->sched, f);
-	weft__arch_switch(&w->sched.ctx, &f->ctx);
+	weft__arch_switch(&w->sched.ctx, &f->ctx, w);
 	weft__finish(&w->sched);
 }
 
@@ -446,7 +465,8 @@ _Noreturn void weft__sched_loop(struct weft__worker *w)
  * saved. False: nothing done.
  *
  * Speed: what comes after wrfsbase waits for it. Hence few loads in a row before it (self and vp, the queue's head; that `vp` is still ours is
- * checked beside them), and all that cannot change after the start is one bit. */
+ * checked beside them), and all that cannot change after the start is one bit. And few stores, for it waits for those before it: a look
+ * whether the word is what it is to be costs less. */
 static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, struct weft__vp *vp)
 {
 	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed);
@@ -454,7 +474,7 @@ static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, stru
 	struct weft_sched_node *oldest;
 	struct weft__fiber *next;
 
-	if (weft__unlikely((tick & LOOK_AROUND) == LOOK_AROUND || vp->from_inject ||
+	if (weft__unlikely(((tick & LOOK_AROUND) == 0 && something_around(vp)) || vp->from_inject ||
 			   atomic_load_explicit(&vp->runnext, memory_order_relaxed) ||
 			   atomic_load_explicit(&weft__rt.extras, memory_order_relaxed)))
 		return false;
@@ -474,22 +494,26 @@ static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, stru
 		void *tcb = (char *)next - weft__tcb_span;
 
 		weft__arch_set_tls_direct(tcb);		/* not ours already: it is a fiber's own */
-		weft__tcb_set_vp(tcb, vp);
+		if (weft__unlikely(weft__tcb_vp(tcb) != vp))
+			weft__tcb_set_vp(tcb, vp);
 	}
-	w->op = WEFT__OP_ROTATED;
-	next->worker = w;
-	__asm__ volatile("" ::: "memory");	/* two stores, each of which is loaded alone (weft__fifo_rotate) */
-	next->vp = vp;
+	if (weft__unlikely(w->op != WEFT__OP_ROTATED))
+		w->op = WEFT__OP_ROTATED;
+	if (weft__unlikely(next->worker != w))
+		next->worker = w;
+	if (weft__unlikely(next->vp != vp))
+		next->vp = vp;
 	vp->current = next;
 	atomic_store_explicit(&vp->tick, tick + 1, memory_order_relaxed);
 	if (weft__unlikely(next->sigmask != self->sigmask))
 		weft__set_kernel_mask(next->sigmask);
-	weft__arch_switch(&self->ctx, &next->ctx);
-	w = self->worker;
+	w = weft__arch_switch(&self->ctx, &next->ctx, w);
 	if (weft__likely(w->op == WEFT__OP_ROTATED)) {
 		/* weft__finish, for the common case; who rotated to us set our vp */
 		weft__vpq_unlock(self->vp);
-		submitted();
+		atomic_signal_fence(memory_order_seq_cst);	/* the light fence: without membarrier nobody rotates */
+		if (weft__unlikely(somebody_listens()))
+			submitted();
 		signals_came(self);
 	} else {
 		weft__finish(self);
@@ -497,7 +521,7 @@ static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, stru
 	return true;
 }
 
-void weft__yield_fiber(struct weft__fiber *self, struct weft__vp *vp)
+int weft__yield_fiber(struct weft__fiber *self, struct weft__vp *vp)
 {
 	struct weft__worker *w = self->worker;
 
@@ -506,6 +530,7 @@ void weft__yield_fiber(struct weft__fiber *self, struct weft__vp *vp)
 	if (weft__unlikely(atomic_load_explicit(&w->vp, memory_order_relaxed) != vp || !rotate(self, w, vp)))
 		weft__switch_away(self, WEFT__OP_YIELD);
 	weft__preempt_enable(self);
+	return 0;
 }
 
 void weft__yield(void)

@@ -27,7 +27,7 @@
 #define GRAIN_NS (500 * US)
 #define MARK_NS (20 * US)		/* marks: a call that lasts that long stalls */
 #define BACKOFF_MIN_US 100u
-#define BACKOFF_MAX_US 4000u
+#define BACKOFF_MAX_US 16000u	/* a fiber that stalls after so long without one is found by the look at the end of its quantum */
 #define GRACE_NS MS
 
 enum weft_blocked_source weft__source;

@@ -70,9 +70,10 @@ static inline void weft__arch_pause(void)
 }
 
 /* Continue in `to`. Set the thread pointer before, if it has to change: between the two, a signal handler finds
- * the new thread pointer on the old stack, and since both sides have preemption disabled it does nothing. */
-static inline __attribute__((always_inline)) void weft__arch_switch(struct weft__ctx *from,
-								     struct weft__ctx *to)
+ * the new thread pointer on the old stack, and since both sides have preemption disabled it does nothing.
+ * `word` stays in its register, so that who continues need not load what the other one had at hand. */
+static inline __attribute__((always_inline)) void *weft__arch_switch(struct weft__ctx *from,
+								      struct weft__ctx *to, void *word)
 {
 	__asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(from->mxcsr), "=m"(from->fpucw));
 	if (__builtin_expect(((from->mxcsr ^ to->mxcsr) & WEFT__MXCSR_CONTROL) |
@@ -87,11 +88,12 @@ static inline __attribute__((always_inline)) void weft__arch_switch(struct weft_
 		"movq 8(%%rsi), %%rbp\n\t"
 		"jmpq *16(%%rsi)\n"
 		"1:\tendbr64\n\t"
-		: "+D"(from), "+S"(to)
+		: "+D"(from), "+S"(to), "+d"(word)
 		:
-		: "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+		: "rax", "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 		  "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
 		  "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+	return word;
 }
 
 /* Make `ctx` start fn() on the stack that ends at `top`. fn must not return: its return address is 0, which also
