@@ -88,12 +88,15 @@ static long poll_until(struct wait *w, struct pollfd *fds, nfds_t n)
 	for (bool first = true;; first = false) {
 		struct weft__iowait io = { .fd = one ? fds[0].fd : -1, .events = EPOLLIN };
 		/* not again: an event that nobody has taken yet must be seen at the end of the time */
-		long r = one && weft__io_empty(&io) && first ? 0 : weft__poll_now(fds, n);
+		bool spared = one && weft__io_empty(&io) && first;
+		long r = spared ? 0 : weft__poll_now(fds, n);
 		int v;
 
 		if (r != 0)
 			return r;
 		r = wait_goes_on(w);
+		if (r <= 0 && spared)
+			continue;	/* nor is a poll without any time left unasked */
 		if (r <= 0)
 			return r;
 		if (n == 0) {

@@ -655,6 +655,7 @@ static void end_behind_data(bool tcp)
 /* Poll alone, and after reads of every kind: a time limit is kept, and what is there is found, however it came. */
 static void poll_limits(bool tcp)
 {
+	struct timespec none = { 0, 0 };
 	struct pollfd p;
 	char buf[8];
 	int fds[2];
@@ -670,8 +671,10 @@ static void poll_limits(bool tcp)
 		begin = now();
 		CHECK(poll(&p, 1, 3) == 0 && now() - begin > 0.0029);
 		if (i & 1)
-			CHECK(poll(&p, 1, 0) == 0);
+			CHECK(poll(&p, 1, 0) == 0 && ppoll(&p, 1, &none, NULL) == 0);
 		CHECK(send(fds[1], "abcd", 4, 0) == 4);
+		if (i & 16)
+			CHECK(ppoll(&p, 1, &none, NULL) == 1 && p.revents == POLLIN);
 		if (i & 2)
 			nap(3);
 		/* there before the poll began, or not long after it */
