@@ -230,6 +230,7 @@ static long do_write(struct weft__fiber *self, int fd, const struct iovec *iov, 
 			if (!w.checked && weft__io_nonblock(fd) != 0)
 				return (long)done;
 			w.futile = w.stuck = 0;
+			w.part = true;
 			continue;
 		}
 		if (r != -EAGAIN)

@@ -156,6 +156,7 @@ struct weft__iowait {
 	bool checked;		/* O_NONBLOCK and the time limit are known */
 	bool timed;
 	bool edge;		/* weft__io_dry did the looking: the wait is for what was reported since */
+	bool part;		/* something was transferred already: an error met now is for the next call */
 	uint32_t seen;
 	uint64_t deadline;
 	uint64_t limit;		/* a time limit of the call itself; 0 = none */

@@ -79,6 +79,7 @@ static long finish(struct weft__fiber *self, int nr, int fd, const struct iovec 
 {
 	struct iovec rest[WEFT__IO_IOV];
 
+	w->part = true;
 	while (done < total) {
 		struct msghdr m = { .msg_iov = rest };
 		struct xfer x = { .nr = nr, .fd = fd, .buf = &m, .flags = flags };

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -110,6 +111,17 @@ static int check(struct weft__iowait *w)
 	return 0;
 }
 
+/* The connection has broken, and all that another try could do is to take the error out of the socket. The caller has something to return
+ * and would lose it: the next call would find a plain end. (POLLERR alone may be a note in the error queue.) */
+static bool broke(const struct weft__iowait *w)
+{
+	int ready = weft__io_ready(w->fd, (int)w->events), left = 0;
+
+	if (!(ready & POLLERR) || !(ready & POLLHUP))
+		return false;
+	return w->events & EPOLLOUT || weft__sys(SYS_ioctl, w->fd, FIONREAD, &left) != 0 || left == 0;
+}
+
 int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
 {
 	uint32_t norestart;
@@ -134,7 +146,7 @@ int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
 	switch (r) {
 	case 0:
 		w->futile++;
-		return WEFT__IO_RETRY;
+		return w->part && w->socket && broke(w) ? -ECONNRESET : WEFT__IO_RETRY;
 	case -ETIMEDOUT:
 		return -EAGAIN;
 	case -EINTR:
