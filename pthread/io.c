@@ -233,11 +233,12 @@ static long do_write(struct weft__fiber *self, int fd, const struct iovec *iov, 
 			w.part = true;
 			continue;
 		}
-		if (r != -EAGAIN)
+		/* EINPROGRESS: TCP_FASTOPEN_CONNECT, the connection is made by the first write */
+		if (r != -EAGAIN && !(r == -EINPROGRESS && w.socket))
 			return done ? (long)done : r;
 		v = weft__io_wait(self, &w);
 		if (v < 0)
-			return done ? (long)done : v;
+			return done ? (long)done : v == -EAGAIN ? r : v;
 		if (v == WEFT__IO_BLOCK) {
 			r = WEFT__MARKED_LONG(self, plain(true, fd, now, n));
 			if (r <= 0)

@@ -40,7 +40,7 @@ static long block(const struct xfer *x)
 	return weft__sys_point(x->nr, x->fd, x->buf, x->len, x->flags, x->addr, x->addrlen);
 }
 
-static long transfer(struct weft__fiber *self, const struct xfer *x, struct weft__iowait *w)
+static long transfer(struct weft__fiber *self, struct xfer *x, struct weft__iowait *w)
 {
 	bool in = w->events == EPOLLIN, waits = !(x->flags & (MSG_DONTWAIT | MSG_ERRQUEUE | (in ? MSG_OOB : 0)));
 
@@ -50,15 +50,18 @@ static long transfer(struct weft__fiber *self, const struct xfer *x, struct weft
 		bool dry = weft__io_dry(w) && waits;
 		long r = dry ? -EAGAIN : attempt(x);
 		bool emptied = r == -EAGAIN || (r > 0 && (size_t)r < x->len);
+		bool connects = r == -EINPROGRESS && !in;	/* TCP Fast Open, but the data have to wait for the connection */
 		int v;
 
 		if (emptied && x->nr == SYS_recvfrom && !(x->flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT)))
 			weft__io_drained(w);
-		if (r != -EAGAIN || !waits)
+		if ((r != -EAGAIN && !connects) || !waits)
 			return r;
 		v = weft__io_wait(self, w);
 		if (v < 0)
-			return v;
+			return connects && v == -EAGAIN ? r : v;
+		if (connects)
+			x->flags &= ~MSG_FASTOPEN;
 		if (v == WEFT__IO_BLOCK)
 			return WEFT__MARKED_LONG(self, block(x));
 	}
@@ -95,7 +98,7 @@ static long finish(struct weft__fiber *self, int nr, int fd, const struct iovec 
 	return (long)done;
 }
 
-static long do_recv(struct weft__fiber *self, const struct xfer *x, const struct iovec *iov,
+static long do_recv(struct weft__fiber *self, struct xfer *x, const struct iovec *iov,
 		    size_t cnt)
 {
 	struct weft__iowait w = { .fd = x->fd, .events = EPOLLIN, .socket = true };
@@ -113,7 +116,7 @@ static long do_recv(struct weft__fiber *self, const struct xfer *x, const struct
 	return finish(self, SYS_recvmsg, x->fd, iov, cnt, (size_t)r, total, x->flags, &w);
 }
 
-static long do_send(struct weft__fiber *self, const struct xfer *x, const struct iovec *iov,
+static long do_send(struct weft__fiber *self, struct xfer *x, const struct iovec *iov,
 		    size_t cnt)
 {
 	struct weft__iowait w = { .fd = x->fd, .events = EPOLLOUT, .socket = true };
@@ -125,8 +128,8 @@ static long do_send(struct weft__fiber *self, const struct xfer *x, const struct
 		return r;
 	if (!w.checked && weft__io_nonblock(x->fd) != 0)
 		return r;
-	return finish(self, SYS_sendmsg, x->fd, iov, cnt, (size_t)r, total, x->flags | MSG_NOSIGNAL,
-		      &w);
+	return finish(self, SYS_sendmsg, x->fd, iov, cnt, (size_t)r, total,
+		      (x->flags & ~MSG_FASTOPEN) | MSG_NOSIGNAL, &w);
 }
 
 WEFT__REAL(recvfrom);
