@@ -160,6 +160,7 @@ struct weft__iowait {
 	uint32_t seen;
 	uint64_t deadline;
 	uint64_t limit;		/* a time limit of the call itself; 0 = none */
+	uint32_t norestart;	/* handlers without SA_RESTART that had run before the first wait */
 	unsigned futile;	/* waits in a row that helped nothing */
 	unsigned stuck;		/* of them, with the descriptor ready all the same */
 };

@@ -124,13 +124,14 @@ static bool broke(const struct weft__iowait *w)
 
 int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
 {
-	uint32_t norestart;
+	uint32_t handlers;
 	int r;
 
 	if (!w->checked) {
 		r = check(w);
 		if (r)
 			return r;
+		w->norestart = weft__handlers_norestart(self);
 	}
 	if (w->futile > 1) {
 		/* Either another fiber was faster, or epoll and the operation differ: an error
@@ -140,7 +141,10 @@ int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
 		if (r && (!(r & (int)w->events) || ++w->stuck > STUCK))
 			return WEFT__IO_BLOCK;
 	}
-	norestart = weft__handlers_norestart(self);
+	/* in the kernel the caller would be one wait long in there: a handler that ran between two of ours ends it, too */
+	if (w->norestart != weft__handlers_norestart(self))
+		return -EINTR;
+	handlers = weft__handlers_run(self);
 	r = w->edge ? weft__netpoll_wait_edge(w->fd, w->events, w->seen, w->deadline) :
 		      weft__netpoll_wait(w->fd, w->events, w->deadline);
 	switch (r) {
@@ -150,9 +154,10 @@ int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
 	case -ETIMEDOUT:
 		return -EAGAIN;
 	case -EINTR:
-		/* socket(7): with a time limit a call is never restarted */
-		return !w->timed && norestart == weft__handlers_norestart(self) ? WEFT__IO_RETRY :
-										  -EINTR;
+		/* socket(7): with a time limit a call is never restarted. But a signal that is ignored ends nothing. */
+		if (w->timed)
+			return handlers == weft__handlers_run(self) ? WEFT__IO_RETRY : -EINTR;
+		return w->norestart == weft__handlers_norestart(self) ? WEFT__IO_RETRY : -EINTR;
 	case -EPERM:
 	case -ENOSYS:
 		return WEFT__IO_BLOCK;

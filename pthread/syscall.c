@@ -34,12 +34,12 @@ static long futex_wait(uint32_t *addr, uint32_t expect, uint32_t bits, uint64_t 
 	struct weft__fiber *self = weft__self();
 
 	for (;;) {
-		uint32_t norestart = weft__handlers_norestart(self);
+		uint32_t norestart = weft__handlers_norestart(self), handlers = weft__handlers_run(self);
 		int r = weft__futex_wait(addr, expect, bits, deadline);
 
-		/* the kernel restarts the untimed form after an SA_RESTART handler */
-		if (r != -EINTR || deadline != WEFT__NEVER ||
-		    norestart != weft__handlers_norestart(self))
+		/* the kernel restarts the untimed form after an SA_RESTART handler; a signal that is ignored ends neither */
+		if (r != -EINTR || norestart != weft__handlers_norestart(self) ||
+		    (deadline != WEFT__NEVER && handlers != weft__handlers_run(self)))
 			return r;
 	}
 }

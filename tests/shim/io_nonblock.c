@@ -119,6 +119,97 @@ static void time_limits(void)
 	close(l);
 }
 
+static void *timed_reader(void *arg)
+{
+	ssize_t n = recv((int)(intptr_t)arg, buf, 1, 0);
+
+	return (void *)(intptr_t)(n < 0 ? -errno : n);
+}
+
+/* A signal that is ignored does not end a call, not even one with a time limit. */
+static void ignored_signals(void)
+{
+	static const int sigs[] = { SIGCHLD, SIGURG, SIGWINCH, SIGCONT };
+	struct timeval tv = { 20, 0 };
+
+	for (size_t i = 0; i < 2 * COUNT(sigs); i++) {
+		int fds[2], sig = sigs[i / 2];
+		pthread_t t;
+
+		CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+		CHECK(setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0);
+		t = start(timed_reader, (void *)(intptr_t)fds[0]);
+		nap(10);
+		CHECK((i & 1 ? kill(getpid(), sig) : pthread_kill(t, sig)) == 0);
+		nap(10);
+		CHECK(send(fds[1], "x", 1, 0) == 1);
+		CHECK(join(t) == (void *)1);
+		close(fds[0]);
+		close(fds[1]);
+	}
+}
+
+static int reads_now, interrupted;
+
+static void on_usr1(int sig)
+{
+	(void)sig;
+}
+
+static void *read_again(void *arg)
+{
+	char c;
+
+	for (;;) {
+		ssize_t n;
+
+		__atomic_store_n(&reads_now, 1, __ATOMIC_SEQ_CST);
+		n = read((int)(intptr_t)arg, &c, 1);
+		__atomic_store_n(&reads_now, 0, __ATOMIC_SEQ_CST);
+		if (n == 0)
+			return NULL;
+		CHECK(n == 1 || errno == EINTR);
+		if (n < 0)
+			__atomic_add_fetch(&interrupted, 1, __ATOMIC_SEQ_CST);
+	}
+}
+
+/* A handler without SA_RESTART ends the call, although at the same moment something comes that another thread takes away. */
+static void interrupted_in_passing(void)
+{
+	struct sigaction sa = { .sa_handler = on_usr1 };
+	int fds[2], late = 0;
+	pthread_t t;
+	char c;
+
+	CHECK(sigaction(SIGUSR1, &sa, NULL) == 0);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	t = start(read_again, (void *)(intptr_t)fds[0]);
+	for (int i = 0; i < 100; i++) {
+		int before;
+
+		while (!__atomic_load_n(&reads_now, __ATOMIC_SEQ_CST))
+			nap(1);
+		nap(3);			/* by now it waits */
+		before = __atomic_load_n(&interrupted, __ATOMIC_SEQ_CST);
+		CHECK(send(fds[1], "x", 1, 0) == 1);
+		if (recv(fds[0], &c, 1, MSG_DONTWAIT) != 1)
+			continue;	/* it was faster */
+		CHECK(pthread_kill(t, SIGUSR1) == 0);
+		for (int ms = 0; __atomic_load_n(&interrupted, __ATOMIC_SEQ_CST) == before; ms++) {
+			if (ms == 500) {	/* it did not wait yet, on a busy machine */
+				late++;
+				CHECK(pthread_kill(t, SIGUSR1) == 0);
+			}
+			nap(1);
+		}
+	}
+	CHECK(late < 5);
+	close(fds[1]);
+	join(t);
+	close(fds[0]);
+}
+
 static volatile sig_atomic_t sigpipes;
 
 static void on_sigpipe(int sig)
@@ -269,6 +360,8 @@ static void *all(void *arg)
 	nonblocking();
 	errors();
 	time_limits();
+	ignored_signals();
+	interrupted_in_passing();
 	broken_pipe();
 	close_under_waiter();
 	shutdown_under_waiter();
