@@ -48,8 +48,12 @@ long weft__fd_dup3(int fd, int to, int flags)
 
 	if (weft__fd_protected(to))
 		return -EBADF;
-	if (fd == to)
+	if (fd == to || flags & ~O_CLOEXEC)
 		return -EINVAL;
+	/* one that is going to fail must not disturb who waits for `to` */
+	r = weft__sys(SYS_fcntl, fd, F_GETFD);
+	if (r < 0)
+		return r;
 	weft__fd_unlearn(fd, WEFT__FACTS);
 	weft__fd_forget(to);
 	told = weft__netpoll_closing(to);

@@ -306,6 +306,26 @@ static void close_under_waiter(void)
 	}
 }
 
+/* What does not replace the descriptor does not disturb who waits for it. */
+static void failed_dup2(void)
+{
+	int fds[2];
+	pthread_t t;
+
+	CHECK(pipe(fds) == 0);
+	t = start(reader, (void *)(intptr_t)fds[0]);
+	nap(20);
+	FAILS(dup2(9999, fds[0]), EBADF);
+	FAILS(dup2(-1, fds[0]), EBADF);
+	FAILS(dup3(fds[1], fds[0], O_APPEND), EINVAL);
+	CHECK(dup2(fds[0], fds[0]) == fds[0]);
+	nap(5);
+	CHECK(write(fds[1], "x", 1) == 1);
+	CHECK(join(t) == (void *)1);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* shutdown is the portable way to get a waiter out. */
 static void shutdown_under_waiter(void)
 {
@@ -364,6 +384,7 @@ static void *all(void *arg)
 	interrupted_in_passing();
 	broken_pipe();
 	close_under_waiter();
+	failed_dup2();
 	shutdown_under_waiter();
 	numbers_again();
 	return NULL;
