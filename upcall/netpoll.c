@@ -546,9 +546,15 @@ bool weft__netpoll_closing(int fd)
 
 	if (load(&epfd) < 0)
 		return false;
-	r = record_of(fd, true);
-	if (r == NULL)
-		return false;
+	r = record_of(fd, false);
+	if (r == NULL) {
+		/* no table for all the numbers that a daemon closes to be sure */
+		if (fd < 0 || sys(SYS_fcntl, fd, F_GETFD, 0, 0) < 0)
+			return false;
+		r = record_of(fd, true);
+		if (r == NULL)
+			return false;
+	}
 	self = weft__self();
 	weft__preempt_disable(self);
 	weft__lock(&r->lock, WEFT__RANK_NETPOLL);

@@ -332,6 +332,30 @@ static void ping_once(void)
 	nap(2);
 }
 
+static long resident_kb(void)
+{
+	char text[64];
+	long pages = 0;
+	int fd = open("/proc/self/statm", O_RDONLY);
+	ssize_t n = read(fd, text, sizeof text - 1);
+
+	CHECK(n > 0);
+	text[n] = 0;
+	CHECK(sscanf(text, "%*d %ld", &pages) == 1);
+	close(fd);
+	return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/* Numbers that were never open take no memory. */
+static void close_a_million(void)
+{
+	long before = resident_kb();
+
+	for (int fd = 5000; fd < 1000000; fd++)
+		close(fd);
+	CHECK(resident_kb() < before + 8192);
+}
+
 static void close_everything(void)
 {
 	pthread_t t;
@@ -372,6 +396,7 @@ static void *all(void *arg)
 	children();
 	system_v();
 	close_everything();
+	close_a_million();
 	return NULL;
 }
 
