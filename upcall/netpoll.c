@@ -42,6 +42,7 @@
 #define CHUNK 1024			/* records per second-level table */
 #define TOP 4096			/* descriptors above CHUNK * TOP are not polled */
 #define FEW 8				/* so many waiters fit on the stack */
+#define MOMENT_NS 50000
 #define BREAK UINT64_MAX		/* epoll data of the eventfd */
 #define URING (UINT64_MAX - 1)		/* of the one that io_uring completions write to */
 /* poll's and epoll's bits are the same; the rest of a poll set's 16 is not for epoll */
@@ -409,6 +410,17 @@ static int result_of(int reason)
 	}
 }
 
+/* Whoever rebuilds or closes needs a moment. A close can take seconds (SO_LINGER, a slow file system), with the number given to a new file
+ * long before it ends: so do not spin, and keep the time limit. */
+static int give_a_moment(uint64_t deadline)
+{
+	uint64_t now = weft__now();
+
+	if (deadline <= now)
+		return -ETIMEDOUT;
+	return weft__sleep_until(deadline - now < MOMENT_NS ? deadline : now + MOMENT_NS) == WEFT__INTERRUPTED ? -EINTR : 0;
+}
+
 /* Wait for all of `w`, whose fd and events are in `fds`. `seen` (n is 1): see weft__netpoll_wait_edge. */
 static int wait_all(struct weft__fiber *self, struct waiter *w, const struct pollfd *fds, nfds_t n,
 		    const uint32_t *seen, uint64_t deadline)
@@ -452,10 +464,8 @@ static int wait_all(struct weft__fiber *self, struct waiter *w, const struct pol
 	if (err == -ESTALE)
 		rebuild();
 	weft__preempt_enable(self);
-	if (err == -ESTALE || err == -EAGAIN) {
-		weft__yield();		/* whoever rebuilds or closes needs a moment */
-		err = 0;
-	}
+	if (err == -ESTALE || err == -EAGAIN)
+		return give_a_moment(deadline);
 	return err == -EALREADY ? 0 : err;
 }
 

@@ -306,6 +306,48 @@ static void close_under_waiter(void)
 	}
 }
 
+static void *close_now(void *arg)
+{
+	close((int)(intptr_t)arg);
+	return NULL;
+}
+
+/* A close that lingers has given the number away at its beginning; the next owner is not to notice. */
+static void close_that_lingers(void)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct linger linger = { 1, 2 };
+	struct timeval tv = { 0, 60000 };
+	socklen_t size = sizeof at;
+	int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0), peer, next[64], i = 0;
+	pthread_t t;
+	double begin;
+	char byte;
+
+	CHECK(bind(l, (struct sockaddr *)&at, size) == 0 && listen(l, 5) == 0);
+	CHECK(getsockname(l, (struct sockaddr *)&at, &size) == 0);
+	CHECK(connect(c, (struct sockaddr *)&at, size) == 0);
+	peer = accept(l, NULL, NULL);
+	while (send(c, buf, sizeof buf, MSG_DONTWAIT) > 0)
+		;
+	CHECK(setsockopt(c, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0);
+	t = start(close_now, (void *)(intptr_t)c);
+	while (fcntl(c, F_GETFD) >= 0)
+		nap(1);
+	do
+		CHECK((next[i] = socket(AF_INET, SOCK_DGRAM, 0)) >= 0);
+	while (next[i++] != c && i < 64);
+	CHECK(setsockopt(c, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0);
+	begin = now();
+	FAILS(recv(c, &byte, 1, 0), EAGAIN);
+	CHECK(now() - begin >= 0.058 && now() - begin < 1.5);
+	close(peer);			/* with unread data: resets, and the close ends */
+	join(t);
+	close(l);
+	while (i)
+		close(next[--i]);
+}
+
 /* What does not replace the descriptor does not disturb who waits for it. */
 static void failed_dup2(void)
 {
@@ -384,6 +426,7 @@ static void *all(void *arg)
 	interrupted_in_passing();
 	broken_pipe();
 	close_under_waiter();
+	close_that_lingers();
 	failed_dup2();
 	shutdown_under_waiter();
 	numbers_again();
