@@ -90,6 +90,18 @@ static long direct(struct weft__fiber *self, bool out, int fd, const struct iove
 	return r == -ENOSYS ? WEFT__MARKED_LONG(self, plain(out, fd, iov, cnt)) : r;
 }
 
+/* From a device that has no end. Its reads are whole, but for signals. */
+static long endless(struct weft__fiber *self, int fd, const struct iovec *iov, int cnt)
+{
+	size_t total = weft__iov_total(iov, (size_t)cnt);
+	struct iovec rest[WEFT__IO_IOV];
+
+	return WEFT__WHOLE(self, total < WEFT__AT_ONCE ? total : WEFT__AT_ONCE, done, ({
+		int n = done ? weft__iov_rest(iov, (size_t)cnt, done, rest) : cnt;
+
+		WEFT__MARKED(self, plain(false, fd, done ? rest : iov, n)); }));
+}
+
 static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, int cnt)
 {
 	struct weft__iowait w = { .fd = fd, .events = EPOLLIN };
@@ -110,6 +122,8 @@ static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, i
 			return WEFT__MARKED(self, plain(false, fd, iov, cnt));
 		case WEFT__FD_DIRECT:
 			return direct(self, false, fd, iov, cnt);
+		case WEFT__FD_ENDLESS:
+			return endless(self, fd, iov, cnt);
 		case WEFT__FD_SOCKET:
 			w.socket = true;
 			r = weft__io_dry(&w) ? -EAGAIN : receive(fd, iov, cnt);
@@ -189,7 +203,7 @@ static long do_write(struct weft__fiber *self, int fd, const struct iovec *iov, 
 	if (cnt <= 0 || cnt > IOV_MAX)
 		return plain(true, fd, iov, cnt);
 	total = cnt == 1 ? iov->iov_len : weft__iov_total(iov, (size_t)cnt);
-	if (total == 0 || total > 0x7ffff000)	/* the kernel's own limit of one call */
+	if (total == 0 || total > WEFT__AT_ONCE)
 		return WEFT__MARKED(self, plain(true, fd, iov, cnt));
 	for (;;) {
 		int kind = weft__fd_kind(fd);
@@ -334,6 +348,9 @@ static long at_offset(struct weft__fiber *self, bool out, int fd, const struct i
 	int kind = weft__fd_kind(fd);
 	long r = -ENOSYS;
 
+	/* where the offset means nothing */
+	if (kind == WEFT__FD_ENDLESS && !out && at >= 0 && cnt > 0 && cnt <= IOV_MAX)
+		return endless(self, fd, iov, cnt);
 	if (weft__uring_usable() && at >= 0 && cnt > 0 && cnt <= IOV_MAX) {
 		if (kind == WEFT__FD_DIRECT && weft__iov_total(iov, (size_t)cnt) <= MOST)
 			r = by_uring(out, fd, iov, cnt, at);

@@ -56,6 +56,7 @@ long weft__tid_kill(pid_t tid, int sig);
 
 /* -errno to errno and -1. */
 long weft__io_ret(long r);
+long weft__getrandom(struct weft__fiber *self, void *buf, size_t n, unsigned flags);	/* io_long.c */
 
 /* Make `call`, which gives -errno, between marks. */
 #define WEFT__MARKED_BY(self, enter, call) ({						\
@@ -69,6 +70,19 @@ long weft__io_ret(long r);
 		weft__block_exit(mark_);						\
 	} while (ret_ == -EINTR && handlers_ == weft__handlers_run(self));		\
 	ret_; })
+/* A call that does all of its `total`, unless a signal comes; so does this, if that was ours. `call` uses `done`, how much was done before.
+ * It must be one that says at once, and to no effect, when it ended early for another reason. */
+#define WEFT__WHOLE(self, total, done, call) ({						\
+	uint32_t whole_ = weft__handlers_run(self);					\
+	size_t total_ = (total), done = 0;						\
+	long part_;									\
+	do {										\
+		part_ = (call);								\
+		if (part_ > 0)								\
+			done += (size_t)part_;						\
+	} while (part_ > 0 && done < total_ && whole_ == weft__handlers_run(self));	\
+	done ? (long)done : part_; })
+#define WEFT__AT_ONCE 0x7ffff000ul	/* the kernel's own limit of one call, bytes */
 #define WEFT__MARKED(self, call) WEFT__MARKED_BY(self, weft__block_enter, call)
 #define WEFT__MARKED_LONG(self, call) WEFT__MARKED_BY(self, weft__block_enter_long, call)
 
@@ -79,6 +93,7 @@ enum weft__kind_of_fd {
 	WEFT__FD_FILE,		/* file, directory, block device: may stall on the disk */
 	WEFT__FD_SLOW,		/* the same, and does not know RWF_NOWAIT: /proc, network file systems */
 	WEFT__FD_DIRECT,	/* the same with O_DIRECT: will stall */
+	WEFT__FD_ENDLESS,	/* /dev/zero, /dev/urandom and their like: never wait, but stop at any signal */
 	WEFT__FD_SOCKET,
 	WEFT__FD_PIPE,		/* pipe; a FIFO until the kernel refuses RWF_NOWAIT */
 	WEFT__FD_OTHER,		/* eventfd, timerfd, /dev/null, ... */

@@ -23,9 +23,11 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #define CHUNK 4096
 #define TOP 1024		/* numbers above CHUNK * TOP are asked for every time */
+#define MEM_MAJOR 1		/* 5 to 9: zero, full, random, urandom */
 #define KIND 0xffull
 #define FACTS 0xfff00ull	/* enum weft__fact */
 #define AGE 0x100000ull
@@ -82,6 +84,8 @@ static int ask(int fd)
 		r = weft__sys(SYS_fcntl, fd, F_GETFL);
 		return r > 0 && (r & O_DIRECT) ? WEFT__FD_DIRECT : WEFT__FD_FILE;
 	}
+	if (S_ISCHR(st.st_mode) && major(st.st_rdev) == MEM_MAJOR && minor(st.st_rdev) >= 5 && minor(st.st_rdev) <= 9)
+		return WEFT__FD_ENDLESS;
 	return S_ISSOCK(st.st_mode) ? WEFT__FD_SOCKET :
 	       S_ISFIFO(st.st_mode) ? WEFT__FD_PIPE :
 				      WEFT__FD_OTHER;

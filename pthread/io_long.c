@@ -227,14 +227,6 @@ POINT_CALL(ssize_t, tee, (int in, int out, size_t n, unsigned flags), (in, out, 
 	    SYS_tee, in, out, n, flags)
 POINT_CALL(ssize_t, vmsplice, (int fd, const struct iovec *iov, size_t n, unsigned flags),
 	    (fd, iov, n, flags), SYS_vmsplice, fd, iov, n, flags)
-MARKED_CALL(ssize_t, sendfile, (int out, int in, off_t *at, size_t n), (out, in, at, n),
-	    SYS_sendfile, out, in, at, n)
-WEFT__ALIAS(sendfile64, sendfile);
-POINT_CALL(ssize_t, copy_file_range,
-	    (int in, off64_t *inp, int out, off64_t *outp, size_t n, unsigned flags),
-	    (in, inp, out, outp, n, flags), SYS_copy_file_range, in, inp, out, outp, n, flags)
-POINT_CALL(ssize_t, getrandom, (void *buf, size_t n, unsigned flags), (buf, n, flags),
-	    SYS_getrandom, buf, n, flags)
 POINT_CALL(ssize_t, msgrcv, (int id, void *msg, size_t n, long type, int flags),
 	    (id, msg, n, type, flags), SYS_msgrcv, id, msg, n, type, flags)
 POINT_CALL(int, msgsnd, (int id, const void *msg, size_t n, int flags), (id, msg, n, flags),
@@ -252,6 +244,59 @@ POINT_CALL(ssize_t, mq_receive, (mqd_t q, char *msg, size_t n, unsigned *prio), 
 	    SYS_mq_timedreceive, q, msg, n, prio, NULL)
 POINT_CALL(int, mq_send, (mqd_t q, const char *msg, size_t n, unsigned prio), (q, msg, n, prio),
 	    SYS_mq_timedsend, q, msg, n, prio, NULL)
+
+/* --- those that are whole, but for signals --- */
+
+static size_t at_once(size_t n)
+{
+	return n < WEFT__AT_ONCE ? n : WEFT__AT_ONCE;
+}
+
+WEFT__REAL(sendfile);
+
+WEFT__EXPORT ssize_t sendfile(int out, int in, off_t *at, size_t n)
+{
+	struct weft__fiber *self = weft__io_self();
+	int kind;
+
+	if (!self)
+		return weft__real(sendfile)(out, in, at, n);
+	/* not to a pipe, of which it only fills what is free */
+	kind = weft__fd_kind(out);
+	if (kind != WEFT__FD_SOCKET && kind != WEFT__FD_FILE && kind != WEFT__FD_SLOW)
+		return weft__io_ret(WEFT__MARKED(self, weft__sys(SYS_sendfile, out, in, at, n)));
+	return weft__io_ret(WEFT__WHOLE(self, at_once(n), done,
+					WEFT__MARKED(self, weft__sys(SYS_sendfile, out, in, at, n - done))));
+}
+WEFT__ALIAS(sendfile64, sendfile);
+
+WEFT__REAL(copy_file_range);
+
+WEFT__EXPORT ssize_t copy_file_range(int in, off64_t *inp, int out, off64_t *outp, size_t n, unsigned flags)
+{
+	struct weft__fiber *self = weft__io_self();
+
+	if (!self)
+		return weft__real(copy_file_range)(in, inp, out, outp, n, flags);
+	return weft__io_ret(WEFT__POINT(self, WEFT__WHOLE(self, at_once(n), done,
+		WEFT__MARKED(self, weft__sys_point(SYS_copy_file_range, in, inp, out, outp, n - done, flags)))));
+}
+
+long weft__getrandom(struct weft__fiber *self, void *buf, size_t n, unsigned flags)
+{
+	return WEFT__WHOLE(self, at_once(n), done,
+			   WEFT__MARKED(self, weft__sys_point(SYS_getrandom, (char *)buf + done, n - done, flags)));
+}
+
+WEFT__REAL(getrandom);
+
+WEFT__EXPORT ssize_t getrandom(void *buf, size_t n, unsigned flags)
+{
+	struct weft__fiber *self = weft__io_self();
+
+	return self ? weft__io_ret(WEFT__POINT(self, weft__getrandom(self, buf, n, flags))) :
+		      weft__real(getrandom)(buf, n, flags);
+}
 
 WEFT__REAL(ioctl);
 

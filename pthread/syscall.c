@@ -286,6 +286,8 @@ static long dispatch(struct weft__fiber *self, long nr, const long a[6])
 		if (a[1] == F_SETFL)
 			weft__fd_flags_set((int)a[0]);
 		return a[1] == F_DUPFD || a[1] == F_DUPFD_CLOEXEC ? weft__fd_new(r) : r;
+	case SYS_getrandom:
+		return self ? weft__getrandom(self, (void *)a[0], (size_t)a[1], (unsigned)a[2]) : kernel(nr, a);
 	case SYS_futex:
 		if (self && futex_waits((int)a[1]))
 			return WEFT__MARKED_LONG(self, kernel(nr, a));
