@@ -107,7 +107,9 @@ static long do_recv(struct weft__fiber *self, struct xfer *x, const struct iovec
 
 	if (!(x->flags & MSG_WAITALL) || x->flags & (MSG_DONTWAIT | MSG_OOB | MSG_ERRQUEUE))
 		return transfer(self, x, &w);
-	if (x->flags & MSG_PEEK)	/* more of what stays in the queue: no event tells */
+	/* MSG_PEEK: more of what stays in the queue, and no event tells. Control data: they may come with any part, and a part with
+	 * descriptors is the last one; a try for the rest would need the buffer that the first one has had. */
+	if (x->flags & MSG_PEEK || (x->nr == SYS_recvmsg && ((struct msghdr *)x->buf)->msg_controllen))
 		return WEFT__MARKED_LONG(self, block(x));
 	total = weft__iov_total(iov, cnt);
 	r = transfer(self, x, &w);

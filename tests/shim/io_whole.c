@@ -195,6 +195,61 @@ static void reset_after_a_part(int how)
 	free(buf);
 }
 
+static void send_with(int fd, const char *text, int pass)
+{
+	union {
+		struct cmsghdr c;
+		char room[CMSG_SPACE(sizeof(int))];
+	} u = { .c = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct iovec iov = { (char *)text, strlen(text) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof u };
+
+	memcpy(CMSG_DATA(&u.c), &pass, sizeof pass);
+	CHECK(sendmsg(fd, &m, 0) == (ssize_t)iov.iov_len);
+}
+
+static void *send_parts(void *arg)
+{
+	int fd = (int)(intptr_t)arg;
+
+	nap(20);
+	CHECK(send(fd, "01234", 5, 0) == 5);
+	nap(20);
+	send_with(fd, "56789", fd);
+	return NULL;
+}
+
+/* MSG_WAITALL: descriptors come with whichever part they were sent with, which is the last. */
+static void all_with_descriptors(void)
+{
+	for (int first = 0; first < 2; first++) {
+		union {
+			struct cmsghdr c;
+			char room[CMSG_SPACE(sizeof(int))];
+		} u;
+		char buf[20];
+		struct iovec iov = { buf, 10 };
+		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof u };
+		int fds[2], got;
+		pthread_t t;
+
+		CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+		if (first)
+			send_with(fds[1], "abcde", fds[1]);
+		else
+			t = start(send_parts, (void *)(intptr_t)fds[1]);
+		CHECK(recvmsg(fds[0], &m, MSG_WAITALL) == (first ? 5 : 10));
+		CHECK(m.msg_controllen >= CMSG_LEN(sizeof(int)) && !(m.msg_flags & MSG_CTRUNC));
+		memcpy(&got, CMSG_DATA(&u.c), sizeof got);
+		CHECK(got != fds[1] && send(got, "x", 1, 0) == 1);
+		if (!first)
+			join(t);
+		close(got);
+		close(fds[0]);
+		close(fds[1]);
+	}
+}
+
 /* Data in the first packet of a connection: the call blocks like any other. */
 static void fast_open(void)
 {
@@ -226,6 +281,7 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	for (int how = 0; how < 3; how++)
 		reset_after_a_part(how);
+	all_with_descriptors();
 	fast_open();
 	beside_hogs();
 	return 0;
