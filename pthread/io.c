@@ -303,10 +303,18 @@ WEFT__EXPORT ssize_t writev(int fd, const struct iovec *iov, int cnt)
 
 /* --- at an offset: files. Elsewhere they fail at once. --- */
 
+static long plain_at(bool out, int fd, const struct iovec *iov, int cnt, off_t at)
+{
+	if (cnt == 1)
+		return weft__sys_point(out ? SYS_pwrite64 : SYS_pread64, fd, iov->iov_base,
+				       iov->iov_len, at);
+	return weft__sys_point(out ? SYS_pwritev : SYS_preadv, fd, iov, cnt, at);
+}
+
 /* A buffered read. What the page cache has does not wait; for what it has not, io_uring does.
  * -ENOSYS: nothing done, make the plain call. (Not for read(2): with the file's position in play, a
  * read in two pieces would not be atomic. There readahead makes waits rare.) */
-static long read_at(int fd, const struct iovec *iov, int cnt, off_t at)
+static long read_at(struct weft__fiber *self, int fd, const struct iovec *iov, int cnt, off_t at)
 {
 	struct iovec rest[WEFT__IO_IOV];
 	const struct iovec *now = iov;
@@ -322,24 +330,18 @@ static long read_at(int fd, const struct iovec *iov, int cnt, off_t at)
 			r = by_uring(false, fd, now, n, at + (off_t)done);
 		else if (r == -EOPNOTSUPP)
 			weft__fd_no_nowait(fd);
-		if (r > 0)
-			done += (size_t)r;
 		if (r < 0 && done == 0)
 			return -ENOSYS;	/* whatever it is, the plain call says it too */
+		if (r < 0)		/* no room in the ring; a short read would be taken for the end of the file */
+			r = WEFT__MARKED(self, plain_at(false, fd, now, n, at + (off_t)done));
+		if (r > 0)
+			done += (size_t)r;
 		if (r <= 0 || done >= total)
 			return (long)done;
 		/* short: the end of the file, or of what the cache has */
 		n = weft__iov_rest(iov, (size_t)cnt, done, rest);
 		now = rest;
 	}
-}
-
-static long plain_at(bool out, int fd, const struct iovec *iov, int cnt, off_t at)
-{
-	if (cnt == 1)
-		return weft__sys_point(out ? SYS_pwrite64 : SYS_pread64, fd, iov->iov_base,
-				       iov->iov_len, at);
-	return weft__sys_point(out ? SYS_pwritev : SYS_preadv, fd, iov, cnt, at);
 }
 
 static long at_offset(struct weft__fiber *self, bool out, int fd, const struct iovec *iov, int cnt,
@@ -355,7 +357,7 @@ static long at_offset(struct weft__fiber *self, bool out, int fd, const struct i
 		if (kind == WEFT__FD_DIRECT && weft__iov_total(iov, (size_t)cnt) <= MOST)
 			r = by_uring(out, fd, iov, cnt, at);
 		else if (kind == WEFT__FD_FILE && !out)
-			r = read_at(fd, iov, cnt, at);
+			r = read_at(self, fd, iov, cnt, at);
 	}
 	if (r != -ENOSYS)
 		return r;
