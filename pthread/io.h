@@ -144,9 +144,11 @@ uint32_t weft__fd_type(int fd);
 void weft__fd_unlearn(int fd, uint32_t facts);
 /* F_SETFL and the like: O_NONBLOCK and O_DIRECT may have changed. */
 #define weft__fd_flags_set(fd) weft__fd_unlearn(fd, WEFT__FACTS_BLOCKING | WEFT__FD_KIND)
-/* A number was given to a new file, a socket of which this is known; 0: nothing, or it is none. */
-void weft__fd_born(int fd, uint32_t facts);
-void weft__fd_accepted(int listener, int fd, int flags);
+/* A number was given to a new file, a socket of which this is known; 0: nothing, or it is none. `since`: weft__fd_epoch before the call that
+ * did so; a process made since then may have it, too. */
+void weft__fd_born(int fd, uint32_t facts, uint64_t since);
+void weft__fd_accepted(int listener, int fd, int flags, uint64_t since);
+uint64_t weft__fd_epoch(void);
 void weft__fd_option_set(int fd, int level, int option);
 struct msghdr;
 void weft__fd_passed(const struct msghdr *m, bool sent);

@@ -193,18 +193,22 @@ void weft__fd_unlearn(int fd, uint32_t facts)
 		change(word, facts, 0);
 }
 
-void weft__fd_born(int fd, uint32_t facts)
+uint64_t weft__fd_epoch(void)
+{
+	/* relaxed: see alone. While a process is being made this is not the last one that it makes. */
+	return (uint64_t)atomic_load_explicit(&epoch, memory_order_relaxed) << EPOCH;
+}
+
+void weft__fd_born(int fd, uint32_t facts, uint64_t since)
 {
 	_Atomic uint64_t *word;
-	uint64_t now;
 
 	if (fd < 0)
 		return;
 	weft__netpoll_born(fd);
-	now = (uint64_t)atomic_load_explicit(&epoch, memory_order_relaxed) << EPOCH;
-	word = facts && alone(now) ? word_of(fd, true) : NULL;
+	word = facts && alone(since) ? word_of(fd, true) : NULL;
 	if (word)
-		change(word, ~0ull, now | WEFT__FD_SOCKET | WEFT__FACT_OWN | facts);
+		change(word, ~0ull, since | WEFT__FD_SOCKET | WEFT__FACT_OWN | facts);
 	else
 		weft__fd_forget(fd);
 }

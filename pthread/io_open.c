@@ -308,7 +308,7 @@ static uint32_t newborn(int domain, int type, int protocol)
 	return facts;
 }
 
-void weft__fd_accepted(int listener, int fd, int flags)
+void weft__fd_accepted(int listener, int fd, int flags, uint64_t since)
 {
 	uint32_t facts = flags & SOCK_NONBLOCK ? WEFT__FACT_NONBLOCK : WEFT__FACT_BLOCKS;
 	uint32_t type = weft__fd_type(listener);
@@ -323,16 +323,17 @@ void weft__fd_accepted(int listener, int fd, int flags)
 	/* time limits are the listener's at the time when the connection was made: known if it never had any */
 	if (weft__fd_word(listener) & WEFT__FACT_NEVER_TIMED)
 		facts |= WEFT__FACTS_UNTIMED;
-	weft__fd_born(fd, facts | type);
+	weft__fd_born(fd, facts | type, since);
 }
 
 WEFT__REAL(socket);
 
 WEFT__EXPORT int socket(int domain, int type, int protocol)
 {
+	uint64_t since = weft__fd_epoch();
 	int fd = weft__real(socket)(domain, type, protocol);
 
-	weft__fd_born(fd, newborn(domain, type, protocol));
+	weft__fd_born(fd, newborn(domain, type, protocol), since);
 	return fd;
 }
 
@@ -340,10 +341,11 @@ WEFT__REAL(socketpair);
 
 WEFT__EXPORT int socketpair(int domain, int type, int protocol, int fds[2])
 {
+	uint64_t since = weft__fd_epoch();
 	int r = weft__real(socketpair)(domain, type, protocol, fds);
 
 	for (int i = 0; r == 0 && i < 2; i++)
-		weft__fd_born(fds[i], newborn(domain, type, protocol));
+		weft__fd_born(fds[i], newborn(domain, type, protocol), since);
 	return r;
 }
 
@@ -386,7 +388,7 @@ void weft__fd_passed(const struct msghdr *m, bool sent)
 			if (sent)
 				weft__fd_unlearn(fds[i], WEFT__FACTS);
 			else
-				weft__fd_born(fds[i], 0);
+				weft__fd_born(fds[i], 0, 0);
 		}
 	}
 }

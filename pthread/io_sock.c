@@ -386,13 +386,14 @@ static long do_accept(struct weft__fiber *self, int fd, struct sockaddr *addr, s
 WEFT__EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *restrict len, int flags)
 {
 	struct weft__fiber *self = weft__io_self();
+	uint64_t since = weft__fd_epoch();
 	int new;
 
 	if (self)
 		new = (int)weft__io_ret(WEFT__POINT(self, do_accept(self, fd, addr, len, flags)));
 	else
 		new = weft__real(accept4)(fd, addr, len, flags);
-	weft__fd_accepted(fd, new, flags);
+	weft__fd_accepted(fd, new, flags, since);
 	return new;
 }
 
