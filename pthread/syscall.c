@@ -267,6 +267,10 @@ static long dispatch(struct weft__fiber *self, long nr, const long a[6])
 	case SYS_sendmsg:
 		weft__fd_passed((const struct msghdr *)a[1], true);
 		break;
+	case SYS_sendmmsg:
+		for (unsigned i = 0; i < (unsigned)a[2] && i < 1024; i++)	/* as many as the kernel looks at */
+			weft__fd_passed(&((const struct mmsghdr *)a[1])[i].msg_hdr, true);
+		break;
 	case SYS_dup:
 		weft__fd_unlearn((int)a[0], WEFT__FACTS);
 		break;
