@@ -126,6 +126,8 @@ static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, i
 			return endless(self, fd, iov, cnt);
 		case WEFT__FD_SOCKET:
 			w.socket = true;
+			if (weft__fd_waits_for_more(fd) && weft__io_nonblock(fd) == 0)
+				return WEFT__MARKED_LONG(self, plain(false, fd, iov, cnt));
 			r = weft__io_dry(&w) ? -EAGAIN : receive(fd, iov, cnt);
 			if (r > 0 && cnt == 1 && (size_t)r < iov->iov_len)
 				weft__io_drained(&w);

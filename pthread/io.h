@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -134,6 +135,18 @@ enum weft__fact {
 	WEFT__FACTS_BLOCKING = WEFT__FACT_BLOCKS | WEFT__FACT_NONBLOCK,
 	WEFT__FACTS = 0xfff00,
 };
+
+/* Some socket of the program's has had SO_RCVLOWAT set: a read that blocks waits for so much, and one that does not takes less. */
+extern _Atomic bool weft__fd_lowat;
+static inline bool weft__fd_waits_for_more(int fd)
+{
+	int least = 1;
+	socklen_t len = sizeof least;
+
+	/* relaxed: the program sets it before it reads */
+	return weft__unlikely(atomic_load_explicit(&weft__fd_lowat, memory_order_relaxed)) &&
+	       weft__sys(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, &least, &len) == 0 && least > 1;
+}
 
 /* The facts of `fd`, 0 if there are none; with more in it, for weft__fd_learn: store what the kernel said since, if nothing changed. */
 uint64_t weft__fd_word(int fd);

@@ -35,6 +35,7 @@
 #define EPOCH 32		/* above: the epoch that the facts are of */
 
 static _Atomic uint64_t *_Atomic top[TOP];
+_Atomic bool weft__fd_lowat;
 static _Atomic uint32_t epoch;	/* processes made, and begun to be made */
 static _Atomic uint32_t sharing;	/* of them, being made now */
 static _Atomic unsigned used;	/* chunks there are: numbers below used * CHUNK may have a kind */

@@ -359,10 +359,15 @@ static bool is_time_limit(int option)
 
 void weft__fd_option_set(int fd, int level, int option)
 {
-	if (level == SOL_SOCKET && is_time_limit(option))
+	if (level == SOL_SOCKET && is_time_limit(option)) {
 		weft__fd_unlearn(fd, WEFT__FACTS_UNTIMED);
-	else if (level == IPPROTO_TCP && option == TCP_ULP)
+	} else if (level == SOL_SOCKET && option == SO_RCVLOWAT) {
+		/* relaxed: see weft__fd_waits_for_more. And when it is lowered, what is there becomes enough, and no event tells. */
+		atomic_store_explicit(&weft__fd_lowat, true, memory_order_relaxed);
+		weft__fd_unlearn(fd, WEFT__FACT_TCP);
+	} else if (level == IPPROTO_TCP && option == TCP_ULP) {
 		weft__fd_unlearn(fd, WEFT__FACT_TCP);	/* records, as of TLS: a short read does not mean the end */
+	}
 }
 
 WEFT__EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_t len)

@@ -46,6 +46,8 @@ static long transfer(struct weft__fiber *self, struct xfer *x, struct weft__iowa
 
 	if (in && x->flags & MSG_OOB)	/* after it, reads stop early where the urgent byte was */
 		weft__fd_unlearn(x->fd, WEFT__FACT_TCP);
+	if (in && waits && weft__fd_waits_for_more(x->fd) && weft__io_nonblock(x->fd) == 0)
+		return WEFT__MARKED_LONG(self, block(x));
 	for (;;) {
 		bool dry = weft__io_dry(w) && waits;
 		long r = dry ? -EAGAIN : attempt(x);

@@ -250,6 +250,44 @@ static void all_with_descriptors(void)
 	}
 }
 
+static void *send_slowly(void *arg)
+{
+	for (int i = 0; i < 8; i++) {
+		CHECK(send((int)(intptr_t)arg, "0123456789", 10, 0) == 10);
+		nap(5);
+	}
+	return NULL;
+}
+
+/* SO_RCVLOWAT: with less than that a read waits, also if some is there already. */
+static void low_water(void)
+{
+	int fds[2], most = 40;
+	char buf[100];
+
+	for (int how = 0; how < 2; how++) {
+		pthread_t t;
+		ssize_t n;
+
+		make_pair(fds);
+		CHECK(setsockopt(fds[0], SOL_SOCKET, SO_RCVLOWAT, &most, sizeof most) == 0);
+		t = start(send_slowly, (void *)(intptr_t)fds[1]);
+		nap(8);
+		n = how == 0 ? read(fds[0], buf, sizeof buf) : recv(fds[0], buf, sizeof buf, 0);
+		CHECK(n >= 40);
+		join(t);
+		while (n < 80) {
+			ssize_t r = recv(fds[0], buf, sizeof buf, MSG_DONTWAIT);
+
+			CHECK(r > 0);
+			n += r;
+		}
+		FAILS(recv(fds[0], buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
+		close(fds[0]);
+		close(fds[1]);
+	}
+}
+
 /* Data in the first packet of a connection: the call blocks like any other. */
 static void fast_open(void)
 {
@@ -282,6 +320,7 @@ int main(void)
 	for (int how = 0; how < 3; how++)
 		reset_after_a_part(how);
 	all_with_descriptors();
+	low_water();
 	fast_open();
 	beside_hogs();
 	return 0;
