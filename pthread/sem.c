@@ -58,7 +58,7 @@ static __attribute__((noinline)) int wait(struct sem *s, clockid_t clock, const 
 {
 	struct weft__fiber *self = weft__self();
 	uint64_t deadline = WEFT__NEVER;
-	uint32_t norestart = weft__handlers_norestart(self);
+	uint32_t norestart = weft__handlers_norestart(self), handlers = weft__handlers_run(self);
 	int err = 0;
 
 	if (ts) {
@@ -72,9 +72,10 @@ static __attribute__((noinline)) int wait(struct sem *s, clockid_t clock, const 
 	atomic_fetch_add_explicit(&s->data, ONE_WAITER, memory_order_relaxed);
 	while (!take(s, ONE_WAITER + 1)) {
 		/* as signal(7) has it: after a handler with SA_RESTART the wait goes on, unless it
-		 * has a limit */
+		 * has a limit; a signal that is ignored ends neither */
 		if (err == -ETIMEDOUT ||
-		    (err == -EINTR && (ts || norestart != weft__handlers_norestart(self)))) {
+		    (err == -EINTR && (norestart != weft__handlers_norestart(self) ||
+				       (ts && handlers != weft__handlers_run(self))))) {
 			atomic_fetch_sub_explicit(&s->data, ONE_WAITER, memory_order_relaxed);
 			weft__point_end(self, err == -EINTR);
 			return -err;

@@ -175,10 +175,35 @@ static void between_processes(void)
 	}
 }
 
+static void *wait_long(void *arg)
+{
+	struct timespec ts = in_ms(CLOCK_REALTIME, 20000);
+
+	CHECK_IS(sem_timedwait(arg, &ts), 0);
+	return NULL;
+}
+
+/* A signal that is ignored does not end a wait with a limit. */
+static void ignored_signal(void)
+{
+	pthread_t t;
+	sem_t s;
+
+	CHECK_IS(sem_init(&s, 0, 0), 0);
+	t = start(wait_long, &s);
+	sleep_ms(10);
+	CHECK_IS(pthread_kill(t, SIGCHLD), 0);
+	sleep_ms(10);
+	CHECK_IS(sem_post(&s), 0);
+	finish(t);
+	CHECK_IS(sem_destroy(&s), 0);
+}
+
 int main(void)
 {
 	handlers();		/* with one thread only */
 	forms();
+	ignored_signal();
 	between_processes();
 	return 0;
 }
