@@ -74,6 +74,22 @@ static bool amount(const char *dir, const char *file, uint64_t *out)
 	return weft__cgroup_read(dir, file, text, sizeof(text)) && weft__cgroup_number(&p, out);
 }
 
+/* Of the machine's free swap, what one cgroup may use. Most containers may use none. Version 1 limits memory and swap together. */
+static uint64_t swap_in(const char *dir, bool v1, uint64_t swap, uint64_t limit, uint64_t used)
+{
+	uint64_t max, now;
+
+	if (!amount(dir, v1 ? "memory.memsw.limit_in_bytes" : "memory.swap.max", &max) || max >= UINT64_MAX / 4 ||
+	    !amount(dir, v1 ? "memory.memsw.usage_in_bytes" : "memory.swap.current", &now))
+		return swap;
+	if (v1) {
+		max = max > limit ? max - limit : 0;
+		now = now > used ? now - used : 0;
+	}
+	max = max > now ? max - now : 0;
+	return swap < max ? swap : max;
+}
+
 /* What is left below the limit of one cgroup. Version 1 writes "no limit" as a huge number. */
 static uint64_t left_in(const char *dir, enum weft__cgroup_version version, uint64_t swap, char *text)
 {
@@ -85,6 +101,7 @@ static uint64_t left_in(const char *dir, enum weft__cgroup_version version, uint
 	    !amount(dir, v1 ? "memory.usage_in_bytes" : "memory.current", &used) ||
 	    !weft__cgroup_read(dir, "memory.stat", text, TEXT))
 		return UINT64_MAX;
+	swap = swap_in(dir, v1, swap, limit, used);
 	if (v1)
 		cache = field(text, "total_inactive_file") + field(text, "total_active_file");
 	else

@@ -6,8 +6,7 @@
  *            least of them, less a reserve for all else that the program does.
  * Why:       memory is overcommitted: without asking, a program that leaks parked threads is killed
  *            at some page fault. NPTL never comes that far, it ends at the kernel's limits of threads.
- * Limits:    a process that is moved to another cgroup later is not followed; a limit of swap is
- *            not looked at.
+ * Limits:    a process that is moved to another cgroup later is not followed.
  */
 #ifndef WEFT_UPCALL_MEMORY_H
 #define WEFT_UPCALL_MEMORY_H

@@ -141,6 +141,35 @@ Test(memory, cgroup_v1)
 	cr_assert_eq(weft__memory_spare(root), 80 * MB);
 }
 
+Test(memory, swap_that_cgroups_may_not_use)
+{
+	put("/proc/meminfo", "MemTotal: 1048576 kB\nMemAvailable: 524288 kB\nSwapFree: 1048576 kB\n");
+	put("/sys/fs/cgroup/a/memory.swap.max", "0\n");
+	put("/sys/fs/cgroup/a/memory.swap.current", "0\n");
+	in_v2("167772160\n", "104857600\n", "anon 1\n");
+	cr_assert_eq(weft__memory_spare(root), 50 * MB);
+	put("/sys/fs/cgroup/a/memory.swap.max", "20971520\n");
+	put("/sys/fs/cgroup/a/memory.swap.current", "10485760\n");
+	cr_assert_eq(weft__memory_spare(root), 60 * MB);
+	put("/sys/fs/cgroup/a/memory.swap.max", "max\n");
+	cr_assert_eq(weft__memory_spare(root), (60 + 1024 - 10) * MB);
+}
+
+Test(memory, swap_that_cgroups_v1_may_not_use)
+{
+	put("/proc/meminfo", "MemTotal: 1048576 kB\nMemAvailable: 524288 kB\nSwapFree: 1048576 kB\n");
+	put("/proc/self/cgroup", "4:memory:/j\n");
+	put("/proc/self/mountinfo", "35 22 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+	put("/sys/fs/cgroup/memory/j/memory.limit_in_bytes", "167772160\n");
+	put("/sys/fs/cgroup/memory/j/memory.usage_in_bytes", "104857600\n");
+	put("/sys/fs/cgroup/memory/j/memory.stat", "total_inactive_file 0\n");
+	put("/sys/fs/cgroup/memory/j/memory.memsw.limit_in_bytes", "188743680\n");
+	put("/sys/fs/cgroup/memory/j/memory.memsw.usage_in_bytes", "115343360\n");
+	weft__memory_find(root);
+	/* 60 MB, and 10 of the 20 that are above the limit; a reserve of 10 */
+	cr_assert_eq(weft__memory_spare(root), 60 * MB);
+}
+
 /* The real system, whatever it is: an answer, and errno is as it was. */
 Test(memory, here)
 {
