@@ -90,8 +90,8 @@ static long direct(struct weft__fiber *self, bool out, int fd, const struct iove
 	return r == -ENOSYS ? WEFT__MARKED_LONG(self, plain(out, fd, iov, cnt)) : r;
 }
 
-/* From a device that has no end. Its reads are whole, but for signals. */
-static long endless(struct weft__fiber *self, int fd, const struct iovec *iov, int cnt)
+/* A device that has no end. Its reads and writes are whole, but for signals. */
+static long endless(struct weft__fiber *self, bool out, int fd, const struct iovec *iov, int cnt)
 {
 	size_t total = weft__iov_total(iov, (size_t)cnt);
 	struct iovec rest[WEFT__IO_IOV];
@@ -99,7 +99,7 @@ static long endless(struct weft__fiber *self, int fd, const struct iovec *iov, i
 	return WEFT__WHOLE(self, total < WEFT__AT_ONCE ? total : WEFT__AT_ONCE, done, ({
 		int n = done ? weft__iov_rest(iov, (size_t)cnt, done, rest) : cnt;
 
-		WEFT__MARKED(self, plain(false, fd, done ? rest : iov, n)); }));
+		WEFT__MARKED(self, plain(out, fd, done ? rest : iov, n)); }));
 }
 
 static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, int cnt)
@@ -123,7 +123,7 @@ static long do_read(struct weft__fiber *self, int fd, const struct iovec *iov, i
 		case WEFT__FD_DIRECT:
 			return direct(self, false, fd, iov, cnt);
 		case WEFT__FD_ENDLESS:
-			return endless(self, fd, iov, cnt);
+			return endless(self, false, fd, iov, cnt);
 		case WEFT__FD_SOCKET:
 			w.socket = true;
 			if (weft__fd_waits_for_more(fd) && weft__io_nonblock(fd) == 0)
@@ -212,6 +212,8 @@ static long do_write(struct weft__fiber *self, int fd, const struct iovec *iov, 
 		const struct iovec *now = iov;
 		int n = cnt;
 
+		if (kind == WEFT__FD_ENDLESS && !done)
+			return endless(self, true, fd, iov, cnt);
 		if (done) {
 			n = weft__iov_rest(iov, (size_t)cnt, done, rest);
 			now = rest;
@@ -353,8 +355,8 @@ static long at_offset(struct weft__fiber *self, bool out, int fd, const struct i
 	long r = -ENOSYS;
 
 	/* where the offset means nothing */
-	if (kind == WEFT__FD_ENDLESS && !out && at >= 0 && cnt > 0 && cnt <= IOV_MAX)
-		return endless(self, fd, iov, cnt);
+	if (kind == WEFT__FD_ENDLESS && at >= 0 && cnt > 0 && cnt <= IOV_MAX)
+		return endless(self, out, fd, iov, cnt);
 	if (weft__uring_usable() && at >= 0 && cnt > 0 && cnt <= IOV_MAX) {
 		if (kind == WEFT__FD_DIRECT && weft__iov_total(iov, (size_t)cnt) <= MOST)
 			r = by_uring(out, fd, iov, cnt, at);

@@ -45,6 +45,11 @@ static void devices(char *buf)
 		CHECK(pread(fd, buf, MANY, 4096) == MANY);
 		CHECK(read(fd, buf, 0) == 0);
 		close(fd);
+		fd = open(name[i], O_WRONLY);
+		CHECK(fd >= 0);
+		CHECK(write(fd, buf, MANY) == MANY);
+		CHECK(pwrite(fd, buf, MANY, 4096) == MANY);
+		close(fd);
 	}
 	CHECK(getrandom(buf, MANY, 0) == MANY);
 	CHECK(syscall(SYS_getrandom, buf, MANY, 0) == MANY);
