@@ -268,7 +268,7 @@ static long dispatch(struct weft__fiber *self, long nr, const long a[6])
 		weft__fd_passed((const struct msghdr *)a[1], true);
 		break;
 	case SYS_sendmmsg:
-		for (unsigned i = 0; i < (unsigned)a[2] && i < 1024; i++)	/* as many as the kernel looks at */
+		for (unsigned i = 0; a[1] && i < (unsigned)a[2] && i < 1024; i++)	/* as many as the kernel looks at */
 			weft__fd_passed(&((const struct mmsghdr *)a[1])[i].msg_hdr, true);
 		break;
 	case SYS_dup:
