@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <grp.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -41,13 +42,22 @@ WEFT__EXPORT int setgid(gid_t gid)
 	CHANGE(weft__real(setgid)(gid), SYS_setgid, gid, 0, 0);
 }
 
+/* For these two -1 is no id, and not one that stays as it is: the kernel's calls below would take it for that. */
 WEFT__EXPORT int seteuid(uid_t uid)
 {
+	if (uid == (uid_t)-1) {
+		errno = EINVAL;
+		return -1;
+	}
 	CHANGE(weft__real(seteuid)(uid), SYS_setresuid, -1, uid, -1);
 }
 
 WEFT__EXPORT int setegid(gid_t gid)
 {
+	if (gid == (gid_t)-1) {
+		errno = EINVAL;
+		return -1;
+	}
 	CHANGE(weft__real(setegid)(gid), SYS_setresgid, -1, gid, -1);
 }
 
@@ -74,4 +84,27 @@ WEFT__EXPORT int setresgid(gid_t real, gid_t effective, gid_t saved)
 WEFT__EXPORT int setgroups(size_t n, const gid_t *list)
 {
 	CHANGE(weft__real(setgroups)(n, list), SYS_setgroups, n, list, 0);
+}
+
+/* libc's would reach its own setgroups, and wait for ever (upcall/ids.h). */
+WEFT__EXPORT int initgroups(const char *user, gid_t group)
+{
+	int n = 64, room, result;
+	gid_t *list = NULL, *more;
+
+	do {
+		room = n;
+		more = realloc(list, (size_t)room * sizeof *list);
+		if (!more) {
+			free(list);
+			return -1;
+		}
+		list = more;
+	} while (getgrouplist(user, group, list, &n) < 0 && n > room);
+	/* as many as the kernel takes */
+	do
+		result = setgroups((size_t)n, list);
+	while (result < 0 && errno == EINVAL && --n > 0);
+	free(list);		/* leaves errno alone */
+	return result;
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * setuid and setgid in one thread change the ids of the whole process: every kernel thread in /proc says so, those that stall in the
+ * setuid, setgid and initgroups in one thread change the ids of the whole process: every kernel thread in /proc says so, those that stall in the
  * kernel too. And once each: a call that would do something else the second time is not repeated by threads that come to be
  * meanwhile. Without the right to change them the test is skipped (77).
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -14,6 +16,7 @@
 #include <unistd.h>
 
 #define ID 65534
+#define GROUP 12345	/* below ID: the kernel sorts them */
 #define STALLS 24
 
 static atomic_int stop;
@@ -39,7 +42,10 @@ static void *stall(void *arg)
 static void *drop(void *arg)
 {
 	(void)arg;
-	return setgid(ID) == 0 && setuid(ID) == 0 ? &stop : NULL;
+	/* no id; it must not be taken for "leave it as it is" */
+	if (seteuid((uid_t)-1) != -1 || errno != EINVAL || setegid((gid_t)-1) != -1 || errno != EINVAL)
+		return NULL;
+	return initgroups("nobody", GROUP) == 0 && setgid(ID) == 0 && setuid(ID) == 0 ? &stop : NULL;
 }
 
 /* In how many lines of all kernel threads' status something is wrong. */
@@ -67,8 +73,10 @@ static int count(int (*wrong)(const char *line))
 
 static int not_id(const char *line)
 {
-	int real, effective;
+	int real, effective, group;
 
+	if (sscanf(line, "Groups: %d", &group) == 1)
+		return group != GROUP;
 	return (sscanf(line, "Uid: %d %d", &real, &effective) == 2 || sscanf(line, "Gid: %d %d", &real, &effective) == 2) &&
 	       (real != ID || effective != ID);
 }
