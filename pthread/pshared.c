@@ -138,12 +138,12 @@ static void wake(struct weft__mutex *m, int n)
 
 /* --- not robust --- */
 
-static int lock_word(struct weft__mutex *m, struct weft__fiber *self, bool try, clockid_t clock, const struct timespec *ts)
+static int lock_word(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts, int prio)
 {
 	uint32_t word = load(m), take = HELD;
 	int err;
 
-	if (m->kind & WEFT__MTX_PROTECT && self->prio > (int)(word >> CEILING_SHIFT))
+	if (m->kind & WEFT__MTX_PROTECT && prio > (int)(word >> CEILING_SHIFT))
 		return EINVAL;
 	for (;;) {
 		uint32_t ceiling = word & CEILING;
@@ -323,7 +323,7 @@ static int by_libc(struct weft__mutex *m, bool try, clockid_t clock, const struc
 	return ts ? weft__real(pthread_mutex_clocklock)(mutex, clock, ts) : weft__real(pthread_mutex_lock)(mutex);
 }
 
-int weft__pshared_lock(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts)
+int weft__pshared_lock(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts, int prio)
 {
 	struct weft__fiber *self = weft__self();
 	uint32_t type = m->kind & WEFT__MTX_TYPE;
@@ -350,7 +350,7 @@ int weft__pshared_lock(struct weft__mutex *m, bool try, clockid_t clock, const s
 		}
 		return try ? EBUSY : EDEADLK;
 	}
-	err = robust ? lock_robust(m, self, try, clock, ts) : lock_word(m, self, try, clock, ts);
+	err = robust ? lock_robust(m, self, try, clock, ts) : lock_word(m, try, clock, ts, prio);
 	if (err && err != EOWNERDEAD)
 		return err;
 	self->locks_held++;

@@ -6,8 +6,8 @@
 
 #include "pthread/sync.h"
 
-/* As weft__ptm_lock_rare and weft__ptm_unlock_rare, for mutexes with WEFT__MTX_PSHARED. */
-int weft__pshared_lock(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts);
+/* As weft__ptm_lock_rare and weft__ptm_unlock_rare, for mutexes with WEFT__MTX_PSHARED. prio: what a ceiling must not be below. */
+int weft__pshared_lock(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts, int prio);
 int weft__pshared_unlock(struct weft__mutex *m);
 int weft__pshared_consistent(struct weft__mutex *m);
 /* The caller ends: robust ones that it holds say so. */

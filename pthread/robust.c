@@ -213,7 +213,8 @@ extern __typeof__(pthread_mutex_consistent) weft__consistent_np
 
 /* --- ceiling --- */
 
-static int lock_ceiling(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts)
+/* prio: the caller's, or 0 if it need not adhere to the protocol. */
+static int lock_ceiling(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts, int prio)
 {
 	struct weft__fiber *self = weft__self();
 	uint32_t type = m->kind & WEFT__MTX_TYPE, take = HELD, word;
@@ -231,7 +232,7 @@ static int lock_ceiling(struct weft__mutex *m, bool try, clockid_t clock, const 
 	}
 	/* relaxed: the exchange below decides */
 	word = atomic_load_explicit(&m->lock, memory_order_relaxed);
-	if (self->prio > (int)(word >> CEILING_SHIFT))
+	if (prio > (int)(word >> CEILING_SHIFT))
 		return EINVAL;
 	for (;;) {
 		uint32_t ceiling = word & CEILING;
@@ -285,20 +286,19 @@ static int unlock_ceiling(struct weft__mutex *m)
 WEFT__EXPORT int pthread_mutex_setprioceiling(pthread_mutex_t *restrict mutex, int ceiling, int *restrict old)
 {
 	struct weft__mutex *m = (struct weft__mutex *)mutex;
-	struct weft__fiber *self = weft__self();
 	uint32_t word;
-	int err, prio;
+	int err;
 
 	if (!(m->kind & WEFT__MTX_PROTECT) || (m->kind & WEFT__MTX_KIND) == WEFT__MTX_KIND ||
 	    ceiling < sched_get_priority_min(SCHED_FIFO) || ceiling > sched_get_priority_max(SCHED_FIFO))
 		return EINVAL;
-	if (m->kind & WEFT__MTX_PSHARED && !weft__is_fiber(self))
+	if (m->kind & WEFT__MTX_PSHARED && !weft__is_fiber(weft__self()))
 		return weft__real(pthread_mutex_setprioceiling)(mutex, ceiling, old);
 	/* "the process of locking the mutex need not adhere to the priority protect protocol" */
-	prio = self->prio;
-	self->prio = 0;
-	err = weft__ptm_lock(mutex);
-	self->prio = prio;
+	if (m->kind & WEFT__MTX_PSHARED)
+		err = weft__pshared_lock(m, false, CLOCK_REALTIME, NULL, 0);
+	else
+		err = lock_ceiling(m, false, CLOCK_REALTIME, NULL, 0);
 	if (err)
 		return err;
 	/* relaxed: the low part may change (somebody waits), the ceiling is ours to change */
@@ -314,11 +314,11 @@ WEFT__EXPORT int pthread_mutex_setprioceiling(pthread_mutex_t *restrict mutex, i
 int weft__ptm_lock_rare(struct weft__mutex *m, bool try, clockid_t clock, const struct timespec *ts)
 {
 	if (m->kind & WEFT__MTX_PSHARED)
-		return weft__pshared_lock(m, try, clock, ts);
+		return weft__pshared_lock(m, try, clock, ts, weft__self()->prio);
 	if (m->kind & WEFT__MTX_ROBUST)
 		return lock_robust(m, try, clock, ts);
 	if (m->kind & WEFT__MTX_PROTECT)
-		return lock_ceiling(m, try, clock, ts);
+		return lock_ceiling(m, try, clock, ts, weft__self()->prio);
 	return EINVAL;		/* destroyed, or never a mutex */
 }
 

@@ -133,7 +133,7 @@ static void *change(void *arg)
 	struct sched_param p = { 5 };
 	pthread_mutex_t m = made(0, PTHREAD_PRIO_PROTECT, 10);
 	pthread_t t;
-	int v;
+	int v, policy;
 
 	if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &p))
 		return NULL;
@@ -141,6 +141,8 @@ static void *change(void *arg)
 	t = start(changer, &m);
 	sleep_ms(10);
 	REQ_IS("setprioceiling shall lock the mutex if it is unlocked, or block until it can", pthread_tryjoin_np(t, NULL), EBUSY);
+	REQ_IS("getschedparam of the thread that waits there", pthread_getschedparam(t, &policy, &p), 0);
+	REQ("its priority is what it was", policy == SCHED_FIFO && p.sched_priority == 5);
 	pthread_mutex_unlock(&m);
 	REQ_IS("setprioceiling", (intptr_t)finish(t), 0);
 	pthread_mutex_getprioceiling(&m, &v);
