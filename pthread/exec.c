@@ -28,8 +28,13 @@ static struct weft__fiber *before(void)
 	if (!weft__is_fiber(self))
 		return NULL;
 	weft__preempt_disable(self);
-	weft__block_enter_long();
 	w = self->worker;
+	if (w->tid != weft__gettid()) {
+		/* a child that the program made by number: nobody signals it, and what its copy says of that is for ever */
+		weft__preempt_enable(self);
+		return NULL;
+	}
+	weft__block_enter_long();
 	/* [KICK-1] seq_cst: no_kick before kicked; pairs with upcall/preempt.c:send, which writes and reads them the other way round */
 	atomic_store_explicit(&w->no_kick, 1, memory_order_seq_cst);
 	/* on an alternate stack it would wait for us for ever; the new program's mask is not to have it either */

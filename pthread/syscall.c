@@ -227,8 +227,6 @@ static bool direct(long nr)
 	case SYS_clone3:
 	case SYS_fork:
 	case SYS_vfork:
-	case SYS_execve:
-	case SYS_execveat:
 	case SYS_getpid:
 	case SYS_getcpu:
 	case SYS_membarrier:
@@ -372,6 +370,11 @@ WEFT__EXPORT long syscall(long nr, ...)
 	va_end(ap);
 	if (nr == SYS_clone || nr == SYS_clone3 || nr == SYS_fork || nr == SYS_vfork)
 		return weft__io_ret(make_process(nr, a));
+	/* signals of ours may be on their way to the worker: exec.c */
+	if (nr == SYS_execve)
+		return execve((const char *)a[0], (char *const *)a[1], (char *const *)a[2]);
+	if (nr == SYS_execveat)
+		return execveat((int)a[0], (const char *)a[1], (char *const *)a[2], (char *const *)a[3], (int)a[4]);
 	if (direct(nr) || (weft__netpoll_fd() < 0 && !weft__fd_any()))
 		return weft__io_ret(kernel(nr, a));
 	r = ids(nr, a);
