@@ -41,6 +41,7 @@ static int start_runtime(void)
 	param.sched_priority = 0;
 	sched_getparam(0, &param);
 	weft__resolve_all();
+	weft__fork_handler();
 	err = weft__start();
 
 	if (err == -EINVAL || err == -EPERM)

@@ -8,7 +8,8 @@
  * moment of the clone itself matters, and that is one instruction. The program's signals are blocked, so that no handler of
  * its runs in the child before the runtime is as before its start.
  * Handlers: in the child those of pthread_atfork run inside libc's fork, and may use locks, make threads. So the runtime is
- * reset by a handler of our own, which is the first in the list: it is registered ahead of the first that the program registers.
+ * reset by a handler of our own, which is the first in the list: it is registered ahead of the first that the program registers, and no
+ * later than the runtime starts, for the forks that libc makes by itself (daemon, forkpty). _Fork calls none.
  * vfork is the kernel's: the child borrows the parent's memory and stack, and the parent waits until it execs or ends. The child is no
  * fiber (weft__vfork_begin), so our wrappers leave the parent's state alone and call the kernel.
  */
@@ -29,6 +30,7 @@
 #include "upcall/signals.h"
 
 WEFT__REAL(fork);
+WEFT__REAL(_Fork);
 
 WEFT__EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso);
 WEFT__REAL(__register_atfork);
@@ -47,7 +49,7 @@ static void in_child(void)
 }
 
 /* Not by pthread_once: a sanitizer's runtime, which has one of its own, gets here before it is ready. */
-static void first(void)
+void weft__fork_handler(void)
 {
 	int none = NOT_YET;
 
@@ -67,33 +69,56 @@ static void first(void)
 /* What pthread_atfork, which is linked into each program and library, calls. */
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
 {
-	first();
+	weft__fork_handler();
 	return weft__real(__register_atfork)(prepare, parent, child, dso);
+}
+
+void weft__making_begin(struct weft__making *m)
+{
+	uint64_t all = ~0ull;
+
+	weft__signal_mask(SIG_SETMASK, &all, &m->mask);
+	m->mark = weft__block_enter();
+	weft__fd_sharing(true);
+}
+
+void weft__making_end(struct weft__making *m, bool child, bool handled)
+{
+	int saved = errno;
+
+	weft__fd_sharing(false);
+	if (child) {
+		weft__fd_forked();
+		if (!handled)
+			in_child();
+	} else {
+		weft__block_exit(m->mark);
+	}
+	weft__signal_mask(SIG_SETMASK, &m->mask, NULL);
+	errno = saved;
 }
 
 WEFT__EXPORT pid_t fork(void)
 {
-	uint64_t all = ~0ull, mask;
-	struct weft__fiber *mark;
-	int err;
+	struct weft__making m;
 	pid_t pid;
 
-	first();
-	weft__signal_mask(SIG_SETMASK, &all, &mask);
-	mark = weft__block_enter();
-	weft__fd_sharing(true);
+	weft__fork_handler();
+	weft__making_begin(&m);
 	pid = weft__real(fork)();
-	err = errno;
-	weft__fd_sharing(false);
-	if (pid == 0) {
-		weft__fd_forked();
-		if (atomic_load_explicit(&ours, memory_order_relaxed) != DONE)
-			in_child();
-	} else {
-		weft__block_exit(mark);
-	}
-	weft__signal_mask(SIG_SETMASK, &mask, NULL);
-	errno = err;
+	weft__making_end(&m, pid == 0, atomic_load_explicit(&ours, memory_order_relaxed) == DONE);
+	return pid;
+}
+
+/* Async-signal-safe, and so is in_child. */
+WEFT__EXPORT pid_t _Fork(void)
+{
+	struct weft__making m;
+	pid_t pid;
+
+	weft__making_begin(&m);
+	pid = weft__real(_Fork)();
+	weft__making_end(&m, pid == 0, false);
 	return pid;
 }
 
@@ -186,11 +211,32 @@ WEFT__EXPORT int system(const char *command)
 	return r;
 }
 
-/* Whatever it shares. */
+/* A child with memory and descriptors of its own is one of fork's. One that borrows our memory and thread block while we wait is one of vfork's, on another
+ * stack. All others are the program's to look after. */
 WEFT__REAL(clone);
+
+struct newborn {
+	int (*fn)(void *);
+	void *arg;
+	bool borrows;
+	struct weft__making m;
+};
+
+static int live(void *arg)
+{
+	struct newborn n = *(struct newborn *)arg;
+
+	if (n.borrows)
+		weft__vfork_after(0);
+	else
+		weft__making_end(&n.m, true, false);
+	_exit(n.fn(n.arg));	/* libc would end the kernel thread: not the only one, if there were fibers */
+}
 
 WEFT__EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 {
+	__typeof__(&clone) real = weft__real(clone);
+	struct newborn n = { .fn = fn, .arg = arg };
 	void *parent_tid, *tls, *child_tid;
 	va_list ap;
 	int r;
@@ -200,8 +246,20 @@ WEFT__EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...
 	tls = va_arg(ap, void *);
 	child_tid = va_arg(ap, void *);
 	va_end(ap);
+	n.borrows = (flags & (CLONE_VM | CLONE_VFORK | CLONE_THREAD | CLONE_SETTLS)) == (CLONE_VM | CLONE_VFORK);
+	if (fn && n.borrows) {
+		weft__vfork_before();
+		r = real(live, stack, flags, &n, parent_tid, tls, child_tid);
+		return weft__vfork_after(r < 0 ? -errno : r);
+	}
+	if (fn && !(flags & (CLONE_VM | CLONE_FILES))) {
+		weft__making_begin(&n.m);
+		r = real(live, stack, flags, &n, parent_tid, tls, child_tid);
+		weft__making_end(&n.m, false, false);
+		return r;
+	}
 	weft__fd_sharing(true);
-	r = weft__real(clone)(fn, stack, flags, arg, parent_tid, tls, child_tid);
+	r = real(fn, stack, flags, arg, parent_tid, tls, child_tid);
 	weft__fd_sharing(false);
 	return r;
 }

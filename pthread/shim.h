@@ -115,6 +115,15 @@ _Noreturn void weft__unwind(struct weft__fiber *self, void *result);
 struct _pthread_cleanup_buffer;
 WEFT__EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b, void (*routine)(void *), void *arg);
 WEFT__EXPORT void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int execute);
+/* fork.c: have libc call us in the children of its forks. Once is enough. */
+void weft__fork_handler(void);
+/* Around what makes a process with memory and descriptors of its own, in parent and child. `handled`: our handler has run in the child. */
+struct weft__making {
+	uint64_t mask;
+	struct weft__fiber *mark;
+};
+void weft__making_begin(struct weft__making *m);
+void weft__making_end(struct weft__making *m, bool child, bool handled);
 /* create.c: the runtime runs from here on. 0 or an errno value. */
 int weft__threads_begin(void);
 

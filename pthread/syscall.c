@@ -11,6 +11,7 @@
 #include "pthread/io.h"
 
 #include <linux/futex.h>
+#include <linux/sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <fcntl.h>
@@ -313,11 +314,35 @@ static long dispatch(struct weft__fiber *self, long nr, const long a[6])
 	return r;
 }
 
+/* Will the new process have memory and descriptors of its own? */
+static bool forks(long nr, const long a[6])
+{
+	const struct clone_args *args = (const struct clone_args *)a[0];
+
+	switch (nr) {
+	case SYS_fork:
+		return true;
+	case SYS_clone:
+		return !(a[0] & (CLONE_VM | CLONE_FILES));
+	case SYS_clone3:
+		return args && (size_t)a[1] >= sizeof args->flags && !(args->flags & (CLONE_VM | CLONE_FILES));
+	default:
+		return false;
+	}
+}
+
 /* A process made by number: from here on it may have what we have. */
 static long make_process(long nr, const long a[6])
 {
+	struct weft__making m;
 	long r;
 
+	if (forks(nr, a)) {
+		weft__making_begin(&m);
+		r = kernel(nr, a);
+		weft__making_end(&m, r == 0, false);
+		return r;
+	}
 	weft__fd_sharing(true);
 	weft__fd_sharing(false);
 	r = kernel(nr, a);
