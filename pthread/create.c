@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "pthread/attr.h"
+#include "pthread/pshared.h"
 #include "pthread/shim.h"
 #include "runtime/extras.h"
 #include "runtime/runtime.h"
@@ -42,8 +43,11 @@ static int start_runtime(void)
 	sched_getparam(0, &param);
 	weft__resolve_all();
 	weft__fork_handler();
+	weft__preempt_disable(self);	/* main is still on the first kernel thread */
 	err = weft__start();
-
+	if (!err && self->kind == WEFT__MAIN && weft__is_fiber(self))
+		weft__pshared_start();
+	weft__preempt_enable(self);
 	if (err == -EINVAL || err == -EPERM)
 		_exit(125);		/* a setting that cannot be honoured; the message is out */
 	if (err)

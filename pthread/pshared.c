@@ -8,7 +8,8 @@
  *            __nusers, which glibc only counts up and down and of which it only asks whether it is 0.
  * Robust:    in the list of the first kernel thread, which the kernel walks when the process dies however it does; if a fiber
  *            ends, weft__pshared_exit does what the kernel would. The list is guarded by `list.lock`; list_op_pending covers
- *            death in the middle.
+ *            death in the middle. It is one of ours: that in main's thread control block is libc's, which changes it without our lock while
+ *            main waits at a condition variable.
  * Waiting:   in the kernel, the VP handed on.
  * Inherit:   pthread_mutex_init (robust.c) makes a shared mutex without it, which other processes see too. One that another process made
  *            with it is refused: the kernel would want the same kernel thread for lock and unlock.
@@ -48,6 +49,11 @@ static struct {
 	ptrdiff_t offset;		/* of a head from its thread control block */
 } list;
 
+/* Ours. An entry's pointer to the one before it is ahead of it, and so is a head's. */
+static struct {
+	void *prev, *head[3];		/* struct robust_list_head */
+} own;
+
 /* On the first thread, before main: where glibc has the list in a thread control block. */
 __attribute__((constructor)) static void find_list(void)
 {
@@ -79,6 +85,50 @@ void weft__pshared_forked(void)
 	list.lock = (struct weft__lock)WEFT__LOCK_INIT;
 	list.head = NULL;
 	list.pid = 0;
+}
+
+/* An entry is the address of the pointer to the next; the one to the previous is before it. Bit 0 says "priority inheritance". */
+static inline void **clean(void *entry)
+{
+	return (void **)((uintptr_t)entry & ~(uintptr_t)1);
+}
+
+/* The calling kernel thread's list, from now on, and what is in its old one. The kernel may walk it at any moment. */
+static void adopt(void **from, void **to)
+{
+	void **e;
+
+	to[0] = from[0] == from ? to : from[0];
+	to[1] = (void *)((intptr_t)offsetof(struct weft__mutex, lock) - (intptr_t)offsetof(struct weft__mutex, link.next));
+	to[2] = NULL;
+	to[-1] = to;
+	weft__arch_syscall(SYS_set_robust_list, (long)to, 3 * sizeof *to, 0, 0, 0, 0);
+	if (to[0] == to)
+		return;
+	clean(to[0])[-1] = to;
+	for (e = clean(to[0]); e[0] != from; e = clean(e[0]))
+		;
+	e[0] = to;
+	to[-1] = e;
+	from[0] = from;
+	from[-1] = from;
+}
+
+/* libc's list for the thread with this control block. */
+static void **libc_head(void *tcb)
+{
+	return (void **)((char *)tcb + list.offset);
+}
+
+void weft__pshared_start(void)
+{
+	if (!list.offset)
+		return;
+	weft__lock(&list.lock, WEFT__RANK_POOL);
+	adopt(libc_head(weft__arch_tls()), own.head);
+	list.head = own.head;
+	__atomic_store_n(&list.pid, (uint32_t)getpid(), __ATOMIC_RELAXED);
+	weft__unlock(&list.lock, WEFT__RANK_POOL);
 }
 
 /* What stands in __nusers while the fiber holds the mutex: for main what glibc wrote, if it took it before there were fibers. */
@@ -176,7 +226,6 @@ static void unlock_word(struct weft__mutex *m)
 
 /* --- robust --- */
 
-/* An entry is the address of the pointer to the next; the one to the previous is before it. Bit 0 says "priority inheritance". */
 static inline void **entry_of(struct weft__mutex *m)
 {
 	return (void **)&m->link.next;
@@ -185,11 +234,6 @@ static inline void **entry_of(struct weft__mutex *m)
 static inline struct weft__mutex *mutex_of(void **entry)
 {
 	return (struct weft__mutex *)((char *)entry - offsetof(struct weft__mutex, link.next));
-}
-
-static inline void **clean(void *entry)
-{
-	return (void **)((uintptr_t)entry & ~(uintptr_t)1);
 }
 
 static void list_add(void **head, struct weft__mutex *m)
@@ -411,7 +455,7 @@ static void move(struct weft__mutex *m, struct weft__fiber *self, uint32_t from,
 	list_end(self);
 }
 
-/* What libc finds in the thread control block: main is its process in its eyes, too. */
+/* What libc finds in the thread control block: main is the process in its eyes, too. */
 static uint32_t libc_tid(const struct weft__fiber *self)
 {
 	return self->kind == WEFT__MAIN ? weft__pshared_pid() : self->tid;
@@ -428,8 +472,8 @@ int weft__pshared_lend(struct weft__mutex *m)
 	if (!mine(m, self))
 		return robust || (type != 0 && type != WEFT__MTX_ADAPTIVE) ? EPERM : 0;
 	if (robust) {
-		if (tid != pid)
-			move(m, self, pid, tid, (void **)((char *)self->tcb + list.offset));
+		if (libc_head(self->tcb) != list.head)
+			move(m, self, pid, tid, libc_head(self->tcb));
 		--*robust_held(self);
 	}
 	if (weft__mutex_owner(m) == pid)
@@ -448,7 +492,7 @@ void weft__pshared_take_back(struct weft__mutex *m)
 	weft__mutex_hold(m, held_by(weft__mutex_owner(m) == tid ? pid : weft__mutex_owner(m), self));
 	if (m->kind & WEFT__MTX_ROBUST) {
 		++*robust_held(self);
-		if (tid != pid)
+		if (libc_head(self->tcb) != list.head)
 			move(m, self, tid, pid, list.head);
 	}
 	self->locks_held++;

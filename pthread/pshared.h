@@ -21,5 +21,7 @@ void weft__pshared_take_back(struct weft__mutex *m);
 /* The process as the owner of shared objects. */
 uint32_t weft__pshared_pid(void);
 void weft__pshared_forked(void);
+/* On the first kernel thread, by main, when the runtime has started. Preemption disabled. */
+void weft__pshared_start(void);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <semaphore.h>
+#include <sys/syscall.h>
 
 #include "req.h"
 
@@ -215,6 +216,63 @@ static void *end_holding(void *arg)
 	return arg;
 }
 
+/* Main takes a robust mutex before its process has threads, or after, and the process ends. */
+static void *nothing(void *arg) { return arg; }
+static int main_ends(bool before)
+{
+	if (before && pthread_mutex_lock(&s->robust) != 0)
+		return 1;
+	finish(start(nothing, NULL));
+	return before || pthread_mutex_lock(&s->robust) == 0 ? 0 : 2;
+}
+
+/* Main waits at a condition variable with a robust mutex while others take and release theirs: no list of held ones gets out of order. */
+static pthread_mutex_t others[THREADS][2];
+static int over;
+
+static void *takes(void *arg)
+{
+	pthread_mutex_t *m = arg;
+
+	while (!__atomic_load_n(&over, __ATOMIC_RELAXED))
+		for (int i = 0; i < 2; i++)
+			if ((i ? pthread_mutex_unlock(&m[0]) : pthread_mutex_lock(&m[0])) ||
+			    (i ? pthread_mutex_unlock(&m[1]) : pthread_mutex_lock(&m[1])))
+				return "a mutex failed";
+	return NULL;
+}
+
+static void main_waits(void)
+{
+	struct timespec end = in_ms(CLOCK_MONOTONIC, 700), now;
+	pthread_t t[THREADS];
+	pthread_mutexattr_t a;
+	void **head;
+	size_t len;
+	int bad = 0;
+
+	pthread_mutexattr_init(&a);
+	pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
+	__atomic_store_n(&over, 0, __ATOMIC_RELAXED);
+	for (int i = 0; i < THREADS; i++) {
+		NEED(pthread_mutex_init(&others[i][0], &a) == 0 && pthread_mutex_init(&others[i][1], &a) == 0);
+		t[i] = start(takes, others[i]);
+	}
+	REQ_IS("lock", pthread_mutex_lock(&s->robust), 0);
+	do {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		bad += pthread_cond_timedwait(&s->mono, &s->robust, &now) != ETIMEDOUT;
+	} while (now.tv_sec < end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec < end.tv_nsec));
+	REQ_IS("unlock", pthread_mutex_unlock(&s->robust), 0);
+	__atomic_store_n(&over, 1, __ATOMIC_RELAXED);
+	for (int i = 0; i < THREADS; i++)
+		REQ("lock and unlock", finish(t[i]) == NULL);
+	REQ_IS("timedwait: ETIMEDOUT", bad, 0);
+	NEED(syscall(SYS_get_robust_list, (long)getpid(), &head, &len) == 0);
+	REQ("nothing is held", *head == head);
+}
+
 int main(int argc, char **argv)
 {
 	self = "/proc/self/exe";
@@ -264,6 +322,17 @@ int main(int argc, char **argv)
 		pid = begin("wait", plain);
 		finish(t);
 		REQ_IS("the other process learns that our thread ended", reap(pid), 0);
+
+		for (int before = 0; before < 2; before++) {
+			pid = fork();
+			if (pid == 0)
+				_exit(main_ends(before));
+			REQ_IS("main of the other process took it", reap(pid), 0);
+			REQ_IS("lock: EOWNERDEAD", pthread_mutex_lock(&s->robust), EOWNERDEAD);
+			REQ_IS("consistent", pthread_mutex_consistent(&s->robust), 0);
+			REQ_IS("unlock", pthread_mutex_unlock(&s->robust), 0);
+		}
+		main_waits();
 
 		/* recursion counts across processes: nobody else may enter, and only the owner may leave */
 		pthread_mutex_lock(&s->recursive);
