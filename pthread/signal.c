@@ -282,9 +282,15 @@ WEFT__EXPORT void abort(void)
 	__builtin_unreachable();
 }
 
+/* A child of vfork: another process, whose signals are not for our fibers, though it has their memory, and pthread_self() is its parent's. */
+static bool vforked(void)
+{
+	return weft__self()->flags & WEFT__F_VFORKED;
+}
+
 WEFT__EXPORT int kill(pid_t pid, int sig)
 {
-	return sig > 0 && sig <= 64 && pid == getpid() && weft__signal_process(sig, NULL) == 0 ? 0 :
+	return sig > 0 && sig <= 64 && pid == getpid() && !vforked() && weft__signal_process(sig, NULL) == 0 ? 0 :
 	       weft__real(kill)(pid, sig);
 }
 
@@ -292,7 +298,7 @@ WEFT__EXPORT int sigqueue(pid_t pid, int sig, const union sigval value)
 {
 	siginfo_t info;
 
-	if (sig <= 0 || sig > 64 || pid != getpid())
+	if (sig <= 0 || sig > 64 || pid != getpid() || vforked())
 		return weft__real(sigqueue)(pid, sig, value);
 	queued(&info, sig, value);
 	return weft__signal_process(sig, &info) == 0 ? 0 : weft__real(sigqueue)(pid, sig, value);
@@ -304,7 +310,7 @@ WEFT__EXPORT int pthread_kill(pthread_t thread, int sig)
 
 	if (sig < 0 || sig > 64 || hidden(sig))
 		return sig == 0 ? 0 : EINVAL;
-	if (!f || !weft__signal_reserved())
+	if (!f || !weft__signal_reserved() || vforked())
 		return weft__real(pthread_kill)(thread, sig);
 	if (weft__is_done(f))
 		return 0;
@@ -318,7 +324,7 @@ WEFT__EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval 
 
 	if (sig < 0 || sig > 64 || hidden(sig))
 		return sig == 0 ? 0 : EINVAL;
-	if (!f || !weft__signal_reserved())
+	if (!f || !weft__signal_reserved() || vforked())
 		return weft__real(pthread_sigqueue)(thread, sig, value);
 	if (sig == 0 || weft__is_done(f))
 		return 0;

@@ -23,11 +23,17 @@ pid_t weft__tid(void)
 	return weft__is_fiber(self) ? (pid_t)self->tid : weft__gettid();
 }
 
+/* A child of vfork has our memory, but its process id is not main's, and our fibers are not its threads. */
+static bool has_fibers(void)
+{
+	return weft__running() && !(weft__self()->flags & WEFT__F_VFORKED);
+}
+
 struct weft__fiber *weft__tid_fiber(pid_t tid)
 {
 	struct weft__fiber *f;
 
-	if (!weft__running())
+	if (!has_fibers())
 		return NULL;
 	if (tid == getpid())
 		return weft__rt.main;
@@ -40,7 +46,7 @@ long weft__tid_kill(pid_t tid, int sig)
 {
 	struct weft__fiber *f;
 
-	if (!weft__running())
+	if (!has_fibers())
 		return -EOPNOTSUPP;
 	if (tid == getpid())
 		f = weft__rt.main;

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -144,6 +145,47 @@ static void signals(void)
 	CHECK_EQ(pthread_sigmask(SIG_SETMASK, &set, NULL), 0);
 }
 
+/* Signals that the child sends itself, by whichever name, are its own. */
+static void signals_to_itself(void)
+{
+	for (int how = 0; how < 5; how++) {
+		int status;
+		pid_t pid = vfork();
+
+		CHECK(pid >= 0);
+		if (pid == 0) {
+			if (how == 0)
+				raise(SIGTERM);
+			else if (how == 1)
+				kill(getpid(), SIGTERM);
+			else if (how == 2)
+				tgkill(getpid(), gettid(), SIGTERM);
+			else if (how == 3)
+				pthread_kill(pthread_self(), SIGTERM);
+			else
+				sigqueue(getpid(), SIGTERM, (union sigval){ 0 });
+			_exit(1);
+		}
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK(WIFSIGNALED(status));
+		CHECK_EQ(WTERMSIG(status), SIGTERM);
+	}
+}
+
+/* So is its nice value, by its process id too. */
+static void nice_by_id(void)
+{
+	int before = getpriority(PRIO_PROCESS, 0);
+	pid_t pid = vfork();
+
+	CHECK(pid >= 0);
+	if (pid == 0)
+		_exit(setpriority(PRIO_PROCESS, (id_t)getpid(), 9) == 0 && getpriority(PRIO_PROCESS, 0) == 9 ? 7 : 1);
+	reap(pid, 7);
+	CHECK_EQ(getpriority(PRIO_PROCESS, 0), before);
+	CHECK_EQ(getpriority(PRIO_PROCESS, (id_t)getpid()), 0);
+}
+
 static void ids(void)
 {
 	pid_t pid;
@@ -215,6 +257,8 @@ static void all(void)
 	descriptors();
 	ids();
 	slack_is_ours();
+	signals_to_itself();
+	nice_by_id();
 }
 
 static void *many(void *arg)
