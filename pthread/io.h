@@ -54,6 +54,7 @@ int weft__sched_check_set(struct weft__fiber *f, int policy, int prio);	/* 0, EI
 long weft__nice_syscall(long nr, const long a[6]);	/* nice.c */
 void weft__nice_inherit(const struct weft__fiber *parent);	/* in a new process, made by that fiber */
 long weft__tid_kill(pid_t tid, int sig);
+pid_t weft__tid_process(pid_t id);		/* 0 for a fiber's id, what belongs to the process is asked for */
 
 /* -errno to errno and -1. */
 long weft__io_ret(long r);

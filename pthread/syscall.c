@@ -376,6 +376,8 @@ static long ids(long nr, const long a[6])
 	case SYS_setpriority:
 	case SYS_getpriority:
 		return weft__nice_syscall(nr, a);
+	case SYS_prlimit64:
+		return weft__sys(nr, weft__tid_process((pid_t)a[0]), a[1], a[2], a[3]);
 	case SYS_tkill:
 		return weft__tid_kill((pid_t)a[0], (int)a[1]);
 	default:

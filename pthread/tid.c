@@ -8,11 +8,13 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "runtime/runtime.h"
 
 WEFT__REAL(tgkill);
+WEFT__REAL(prlimit);
 
 pid_t weft__tid(void)
 {
@@ -68,3 +70,18 @@ WEFT__EXPORT int tgkill(pid_t tgid, pid_t tid, int sig)
 
 	return r == -EOPNOTSUPP ? weft__real(tgkill)(tgid, tid, sig) : (int)weft__io_ret(r);
 }
+
+/* Limits are the process's, whichever of its threads is named. */
+pid_t weft__tid_process(pid_t id)
+{
+	return id >= WEFT__TID_FIRST && weft__tid_fiber(id) ? 0 : id;
+}
+
+WEFT__EXPORT int prlimit(pid_t id, __rlimit_resource_t resource, const struct rlimit *new, struct rlimit *old)
+{
+	return weft__real(prlimit)(weft__tid_process(id), resource, new, old);
+}
+
+extern __typeof__(prlimit) weft__prlimit64
+	__asm__("prlimit64")
+	__attribute__((visibility("default"), alias("prlimit"), copy(prlimit)));

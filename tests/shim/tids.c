@@ -7,6 +7,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -56,6 +57,7 @@ static void handler(int sig)
 
 int main(void)
 {
+	struct rlimit own, named;
 	struct sigaction sa;
 	pthread_t t[N];
 
@@ -90,6 +92,11 @@ int main(void)
 	CHECK(syscall(SYS_tgkill, getpid(), tid[7], SIGUSR1) == 0);
 	while (!got)
 		sched_yield();
+	/* limits are the process's, by whichever thread's id */
+	CHECK(getrlimit(RLIMIT_NOFILE, &own) == 0);
+	CHECK(prlimit(tid[7], RLIMIT_NOFILE, NULL, &named) == 0 && memcmp(&own, &named, sizeof own) == 0);
+	CHECK(syscall(SYS_prlimit64, tid[7], RLIMIT_NOFILE, NULL, &named) == 0 && memcmp(&own, &named, sizeof own) == 0);
+	CHECK(prlimit(getpid(), RLIMIT_NOFILE, &named, NULL) == 0);
 	for (int i = 0; i < N; i++)
 		sem_post(&go);
 	for (int i = 0; i < N; i++)
