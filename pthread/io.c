@@ -68,6 +68,14 @@ static long by_uring(bool out, int fd, const struct iovec *iov, int cnt, off_t a
 	return out ? weft__uring_writev(fd, iov, cnt, at) : weft__uring_readv(fd, iov, cnt, at);
 }
 
+static long plain_at(bool out, int fd, const struct iovec *iov, int cnt, off_t at)
+{
+	if (cnt == 1)
+		return weft__sys_point(out ? SYS_pwrite64 : SYS_pread64, fd, iov->iov_base,
+				       iov->iov_len, at);
+	return weft__sys_point(out ? SYS_pwritev : SYS_preadv, fd, iov, cnt, at);
+}
+
 /* read or write with O_DIRECT, at the file's position. The kernel does that under the position's
  * lock, so that no two readers of one description get the same bytes; io_uring does not. So first
  * take the range by moving the position over it, which is atomic, then transfer it, and give back
@@ -81,10 +89,15 @@ static long direct(struct weft__fiber *self, bool out, int fd, const struct iove
 			r = by_uring(true, fd, iov, cnt, -1);
 		} else {
 			end = weft__sys(SYS_lseek, fd, total, SEEK_CUR);
-			if (end >= total)
+			if (end >= total) {
 				r = by_uring(out, fd, iov, cnt, end - total);
-			if (end >= total && r < total)
-				weft__sys(SYS_lseek, fd, (r > 0 ? r : 0) - total, SEEK_CUR);
+				/* no VP any more, no room in the ring: but the range is ours, and others have taken what is behind it */
+				if (r == -ENOSYS)
+					r = WEFT__MARKED_LONG(self, plain_at(out, fd, iov, cnt, end - total));
+				if (r < total)
+					weft__sys(SYS_lseek, fd, (r > 0 ? r : 0) - total, SEEK_CUR);
+				return r;
+			}
 		}
 	}
 	return r == -ENOSYS ? WEFT__MARKED_LONG(self, plain(out, fd, iov, cnt)) : r;
@@ -306,14 +319,6 @@ WEFT__EXPORT ssize_t writev(int fd, const struct iovec *iov, int cnt)
 }
 
 /* --- at an offset: files. Elsewhere they fail at once. --- */
-
-static long plain_at(bool out, int fd, const struct iovec *iov, int cnt, off_t at)
-{
-	if (cnt == 1)
-		return weft__sys_point(out ? SYS_pwrite64 : SYS_pread64, fd, iov->iov_base,
-				       iov->iov_len, at);
-	return weft__sys_point(out ? SYS_pwritev : SYS_preadv, fd, iov, cnt, at);
-}
 
 /* A buffered read. What the page cache has does not wait; for what it has not, io_uring does.
  * -ENOSYS: nothing done, make the plain call. (Not for read(2): with the file's position in play, a

@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/sendfile.h>
@@ -165,6 +166,16 @@ static void make_pair(int fds[2])
 	close(l);
 }
 
+/* Until nothing has come for a while: the other side waits. (A reset that comes between two tries of one call is met by the second.) */
+static void settled(int fd)
+{
+	for (int before = -1, now = 0, calm = 0; calm < 5; before = now) {
+		nap(20);
+		CHECK(ioctl(fd, FIONREAD, &now) == 0);
+		calm = now == before ? calm + 1 : 0;
+	}
+}
+
 /* Takes or sends a little, then resets the connection. */
 static void *reset_later(void *arg)
 {
@@ -172,7 +183,7 @@ static void *reset_later(void *arg)
 	struct linger at_once = { 1, 0 };
 
 	CHECK(send(fd, "01234", 5, 0) == 5);
-	nap(30);
+	settled(fd);
 	CHECK(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
 	close(fd);
 	return NULL;
