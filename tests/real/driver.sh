@@ -18,6 +18,7 @@ while getopts n:lpko:Lh opt; do
 done
 shift $((OPTIND - 1))
 . "$here/../common.sh"
+[ -z "${BUILDDIR:-}" ] || mkdir -p "$BUILDDIR" || exit 2
 outdir=${outdir:-${BUILDDIR:-/tmp}/weft-real-logs}
 if [ -n "$plain" ]; then
 	under_weft=()
