@@ -236,6 +236,8 @@ static long do_write(struct weft__fiber *self, int fd, const struct iovec *iov, 
 		w.edge = false;
 		if (w.socket)
 			weft__io_dry(&w);
+		if (done && weft__io_broke(&w))
+			return (long)done;
 		r = try_write(self, fd, kind, now, n, done > 0);
 		if (r == -EOPNOTSUPP && (kind == WEFT__FD_PIPE || kind == WEFT__FD_OTHER)) {
 			weft__fd_no_nowait(fd);

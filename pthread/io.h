@@ -201,6 +201,8 @@ enum { WEFT__IO_RETRY = 0, WEFT__IO_BLOCK = 1 };
 /* The operation would block. IO_RETRY: try again; IO_BLOCK: make the blocking call; else -errno for
  * the program. */
 int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w);
+/* Before another try for the rest: something was transferred, but the next try would only take the error out of the socket that the next call is to find. */
+bool weft__io_broke(const struct weft__iowait *w);
 /* Call before each try. True: it would fail, that is known. */
 bool weft__io_dry(struct weft__iowait *w);
 /* Likewise, of a poll for reading: it would find nothing. */

@@ -50,7 +50,7 @@ static long transfer(struct weft__fiber *self, struct xfer *x, struct weft__iowa
 		return WEFT__MARKED_LONG(self, block(x));
 	for (;;) {
 		bool dry = weft__io_dry(w) && waits;
-		long r = dry ? -EAGAIN : attempt(x);
+		long r = dry ? -EAGAIN : weft__io_broke(w) ? -ECONNRESET : attempt(x);
 		bool emptied = r == -EAGAIN || (r > 0 && (size_t)r < x->len);
 		bool connects = r == -EINPROGRESS && !in;	/* TCP Fast Open, but the data have to wait for the connection */
 		int v;

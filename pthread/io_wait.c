@@ -113,10 +113,13 @@ static int check(struct weft__iowait *w)
 
 /* The connection has broken, and all that another try could do is to take the error out of the socket. The caller has something to return
  * and would lose it: the next call would find a plain end. (POLLERR alone may be a note in the error queue.) */
-static bool broke(const struct weft__iowait *w)
+bool weft__io_broke(const struct weft__iowait *w)
 {
-	int ready = weft__io_ready(w->fd, (int)w->events), left = 0;
+	int ready, left = 0;
 
+	if (!w->part || !w->socket)
+		return false;
+	ready = weft__io_ready(w->fd, (int)w->events);
 	if (!(ready & POLLERR) || !(ready & POLLHUP))
 		return false;
 	return w->events & EPOLLOUT || weft__sys(SYS_ioctl, w->fd, FIONREAD, &left) != 0 || left == 0;
@@ -150,7 +153,7 @@ int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
 	switch (r) {
 	case 0:
 		w->futile++;
-		return w->part && w->socket && broke(w) ? -ECONNRESET : WEFT__IO_RETRY;
+		return WEFT__IO_RETRY;
 	case -ETIMEDOUT:
 		return -EAGAIN;
 	case -EINTR:
