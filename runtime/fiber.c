@@ -194,15 +194,20 @@ static _Noreturn void main_exit(struct weft__fiber *self)
 }
 
 /* Who waits for our end, if it can run here next: then its wait is won but it is in no queue, so nobody else can run it before we
- * have left the stack that it will free. */
+ * have left the stack that it will free. Not before fibers that wait for their turn: many programs join all of their threads but the last, or one
+ * of them, and end what the others are yet to use; a kernel starts a thread within microseconds. Hogs, which it need not wait for, are told apart
+ * by a hint. If it is wrong, the joiner comes after one of them. */
 static struct weft__fiber *parked_joiner(struct weft__fiber *self)
 {
+	struct weft__vp *vp = weft__vp_of(self);
 	/* [JOIN-1] acquire: the ticket; pairs with release in weft__join */
 	uintptr_t join = atomic_load_explicit(&self->join, memory_order_acquire);
 	struct weft__fiber *joiner = (struct weft__fiber *)join;
 	uint64_t parked;
 
-	if (join <= JOIN_FREED || joiner->kind == WEFT__FOREIGN || !weft__vp_of(self))
+	if (join <= JOIN_FREED || joiner->kind == WEFT__FOREIGN || !vp)
+		return NULL;
+	if (atomic_load_explicit(&vp->len, memory_order_relaxed) && !vp->computes)
 		return NULL;
 	parked = self->joiner_ticket | WEFT__W_PARKED;
 	/* [PARK-1] acquire; pairs with release in sched.c:weft__finish: the saved registers */

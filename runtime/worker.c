@@ -165,6 +165,7 @@ struct weft__vp *weft__vp_take_idle(void)
 
 void weft__vp_release(struct weft__vp *vp)
 {
+	vp->computes = false;
 	weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 	push_idle(vp);
 	weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);

@@ -70,6 +70,8 @@ static void make_way(struct weft__fiber *self)
 		self->ran_us = 0;
 		self->node.slices++;
 	}
+	if (self->node.slices)
+		vp->computes = true;
 	vp->n.preempted++;
 	if (!atomic_load_explicit(&vp->len, memory_order_relaxed) &&
 	    !atomic_load_explicit(&vp->runnext, memory_order_relaxed) && !vp->from_inject) {

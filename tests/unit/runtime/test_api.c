@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,33 @@ Test(api, many_one_at_a_time)
 			wrong++;
 	}
 	cr_expect_eq(wrong, 0);
+}
+
+static void *mark(void *seen)
+{
+	*(volatile bool *)seen = true;
+	return NULL;
+}
+
+/* Who was spawned before the join has begun before the joiner goes on. */
+Test(api, join_overtakes_nobody)
+{
+	unsigned overtaken = 0;
+
+	setenv("WEFT_VPS", "1", 1);
+	cr_assert_eq(weft_init(), 0);
+	for (unsigned i = 0; i < 1000; i++) {
+		volatile bool seen = false;
+		weft_fiber *a, *b;
+
+		cr_assert_eq(weft_spawn(&a, NULL, plus_100, NULL), 0);
+		cr_assert_eq(weft_spawn(&b, NULL, mark, (void *)&seen), 0);
+		cr_assert_eq(weft_join(a, NULL), 0);
+		overtaken += !seen;
+		cr_assert_eq(weft_join(b, NULL), 0);
+	}
+	cr_expect_eq(overtaken, 0);
+	cr_expect_eq(weft_fini(), 0);
 }
 
 Test(api, shared_tls)
