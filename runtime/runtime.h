@@ -100,7 +100,7 @@ struct weft__vp {
 	struct weft__fiber *pool;	/* free fibers with default stacks */
 	uint32_t pool_len;
 	_Atomic uint32_t ran_us;	/* how long the fiber had run that a kick is for; monitor writes, owner clears; a hint */
-	bool computes;			/* a hog was preempted here since the VP was last idle; a hint */
+	bool computes;			/* a hog was put into the queue, none was picked since; a hint */
 	bool from_inject;		/* a kick came for the sake of the common queue; a hint */
 	bool spinning;			/* counted in rt.nspin; owner, and idle_lock before it is given */
 	uint32_t rng;

@@ -263,8 +263,13 @@ static struct weft__fiber *pick_queued(struct weft__vp *vp, bool slot_first)
 		struct weft_sched_node *n = weft__rt.ops->pick(vp->queue);
 
 		f = n ? fiber_of_node(n) : NULL;
-		if (f)
+		if (f) {
 			add_len(vp, (uint32_t)-1);
+			if (n->next)		/* the next in line, in most policies */
+				weft__fetch_for_switch(fiber_of_node(n->next));
+			if (weft__unlikely(n->slices))
+				vp->computes = false;
+		}
 	}
 	weft__vpq_unlock(vp);
 	return f;

@@ -36,7 +36,7 @@
 #define AT_MINSIGSTKSZ 51
 #endif
 
-size_t weft__tcb_span;
+size_t weft__tcb_span, weft__top_span;
 
 #define PAGE 4096ul
 #define MAX_CLASSES 64
@@ -341,6 +341,7 @@ static struct weft__fiber *carve(unsigned class)
 	/* [SLAB-1] release; pairs with acquire in weft__fibers_each */
 	atomic_store_explicit(&c->all, f, memory_order_release);
 	f->stack_size = (size_t)(tcb - (tls - weft__tcb_size()) - slot - c->guard) & ~(size_t)63;
+	weft__top_span = (size_t)((char *)f - ((char *)f->stack_lo + f->stack_size));
 	return f;
 }
 
@@ -417,7 +418,7 @@ struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack
 		f = vp->pool;
 		vp->pool = f->next;
 		vp->pool_len--;
-		__builtin_prefetch(f->next, 1);		/* the next spawn's */
+		weft__fetch_for_spawn(f->next);		/* the next spawn's */
 		weft__preempt_enable(self);
 		return f;
 	}
