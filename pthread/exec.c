@@ -11,6 +11,7 @@
 
 #include "pthread/shim.h"
 #include "runtime/runtime.h"
+#include "upcall/bell.h"
 #include "upcall/block.h"
 #include "upcall/ids.h"
 
@@ -40,6 +41,7 @@ static struct weft__fiber *before(void)
 	/* on an alternate stack it would wait for us for ever; the new program's mask is not to have it either */
 	if (self->sigmask & weft__preempt_bit())
 		weft__set_kernel_mask(self->sigmask & ~weft__preempt_bit());
+	weft__bells_mute(true);
 	while (atomic_load_explicit(&w->kicked, memory_order_seq_cst) || atomic_load_explicit(&w->interrupted, memory_order_seq_cst))
 		syscall(SYS_sched_yield);
 	prctl(PR_SET_TIMERSLACK, weft__rt.timer_slack, 0, 0, 0);	/* not the worker's own */
@@ -55,6 +57,7 @@ static void after(struct weft__fiber *self)
 		return;
 	/* [KICK-1] seq_cst: kicks are welcome again, before we look for what was refused; pairs with ids.c:ask_all and preempt.c:send */
 	atomic_store_explicit(&self->worker->no_kick, 0, memory_order_seq_cst);
+	weft__bells_mute(false);
 	weft__ids_catch_up(self->worker);
 	if (self->sigmask & weft__preempt_bit())
 		weft__set_kernel_mask(self->sigmask);

@@ -85,6 +85,11 @@ struct weft__worker {
 	_Atomic uint32_t owes_ids;	/* upcall/ids.c */
 	uint32_t ids_made;		/* the worker */
 	uint32_t defer_count;		/* handler: refused in a row because of libc or a lock */
+
+	/* upcall/bell.c; owner */
+	_Atomic int bell;		/* 0: not made yet, -1: cannot be made */
+	int bell_read;
+	uint32_t rings;
 };
 
 struct weft__vp {

@@ -200,7 +200,7 @@ static void add_kernel(const struct weft_config *c)
 	    "instead of fences on fast paths");
 	add("io_uring", "io_uring", json_object_new_boolean(!uring), "%s",
 	    uring ? strerror(-uring) : "works");
-	use("%s", c->uring_off ? "not used (WEFT_URING)" : uring ? "file I/O blocks its worker" :
+	use("%s", c->uring == 2 ? "not used (WEFT_URING)" : uring ? "file I/O blocks its worker" :
 	    "may carry file I/O");
 }
 

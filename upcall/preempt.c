@@ -28,6 +28,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "upcall/bell.h"
 #include "upcall/cancel.h"
 #include "upcall/fault.h"
 #include "upcall/ids.h"
@@ -116,6 +117,11 @@ void weft__preempt_pending(struct weft__fiber *self)
 		weft__cancel_async(self);
 }
 
+static bool puts_off(const struct weft__fiber *self, void *uc)
+{
+	return self->locks_held || weft__in_libc(weft__arch_frame_pc(uc));
+}
+
 /* The calling fiber is interrupted at `uc`: it makes way, now or soon. */
 static void preempt(struct weft__fiber *self, struct weft__worker *w, void *uc)
 {
@@ -125,8 +131,7 @@ static void preempt(struct weft__fiber *self, struct weft__worker *w, void *uc)
 	self->nopreempt++;
 	atomic_signal_fence(memory_order_seq_cst);
 	vp = weft__vp_of(self);
-	if (vp && w->defer_count < DEFER_MAX &&
-	    (self->locks_held || weft__in_libc(weft__arch_frame_pc(uc)))) {
+	if (vp && w->defer_count < DEFER_MAX && puts_off(self, uc)) {
 		w->defer_count++;
 		vp->n.deferred++;
 	} else {
@@ -150,15 +155,24 @@ static bool preempts_it(const struct weft__fiber *self, int sig)
 	return sig == weft__rt.signo && !(self->flags & WEFT__F_NO_SIGNAL);
 }
 
+/* The signal is of the worker's bell: it comes from a pipe. */
+static bool rang(int sig, const siginfo_t *si)
+{
+	return sig == weft__rt.signo && si->si_code == POLL_IN;
+}
+
 /* The second half of the handler, on a stack where the frame may stay. */
 static void act(int sig, siginfo_t *si, void *uc)
 {
 	struct weft__fiber *self = weft__tls_self;
 	int saved = errno;
 
-	(void)si;
-	if (preempts_it(self, sig))
+	if (rang(sig, si)) {
+		if (weft__bell_answer(self, self->worker, !puts_off(self, uc)))
+			preempt(self, self->worker, uc);
+	} else if (preempts_it(self, sig)) {
 		preempt(self, self->worker, uc);
+	}
 	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
 		weft__signals_taken_at(self, uc);
 	weft__cancel_returning(self, uc);
@@ -169,6 +183,7 @@ static void handler(int sig, siginfo_t *si, void *uc)
 {
 	struct weft__fiber *self = weft__tls_self;
 	struct weft__worker *w = self ? self->worker : NULL;
+	bool bell = rang(sig, si);
 	int saved = errno;
 
 	if (!w)
@@ -176,15 +191,18 @@ static void handler(int sig, siginfo_t *si, void *uc)
 	weft__frame_keeps_altstack(uc);
 	/* relaxed, then [NOTIFY-2] compiler barrier: the word before the looks at sig_pending and owes_ids; pairs with weft__signal_notify
 	 * and ids.c:ask_all */
-	atomic_store_explicit(sig == weft__rt.signo ? &w->kicked : &w->interrupted, 0, memory_order_relaxed);
+	if (!bell)
+		atomic_store_explicit(sig == weft__rt.signo ? &w->kicked : &w->interrupted, 0, memory_order_relaxed);
 	weft__fence_light();
 	weft__ids_catch_up(w);
+	if (bell && (self->kind == WEFT__SCHED || self->nopreempt))
+		weft__bell_inside(self, w);
 	if (self->kind == WEFT__SCHED)
 		return;
 	if (self->nopreempt) {
-		if (preempts_it(self, sig))
+		if (!bell && preempts_it(self, sig))
 			self->make_way = 1;
-		if (preempts_it(self, sig) || atomic_load_explicit(&self->sig_pending, memory_order_relaxed) ||
+		if (self->make_way || atomic_load_explicit(&self->sig_pending, memory_order_relaxed) ||
 		    atomic_load_explicit(&self->cancel, memory_order_relaxed))
 			self->preempt_pending = 1;
 		return;
@@ -194,19 +212,11 @@ static void handler(int sig, siginfo_t *si, void *uc)
 		act(sig, si, uc);
 }
 
-/* To the worker's kernel thread. A real-time signal for which there is no memory, or no room (RLIMIT_SIGPENDING), is refused by the kernel,
- * unless it says that it comes from kill(2): then only what came with it is lost. */
+/* To the worker's kernel thread. The kernel refuses a real-time signal that it has no room for (RLIMIT_SIGPENDING, of all processes of the user): who
+ * wanted it tries again at its next look. */
 static bool signal_worker(const struct weft__worker *w, int sig)
 {
-	siginfo_t info;
-
-	if (weft__likely(syscall(SYS_tgkill, weft__rt.pid, w->tid, sig) == 0))
-		return true;
-	memset(&info, 0, sizeof info);
-	info.si_signo = sig;
-	info.si_code = SI_USER;
-	info.si_pid = weft__rt.pid;
-	return syscall(SYS_rt_tgsigqueueinfo, weft__rt.pid, w->tid, sig, &info) == 0;
+	return syscall(SYS_tgkill, weft__rt.pid, w->tid, sig) == 0;
 }
 
 /* `on_its_way` is the word of this signal. `anew`: even if there is one under way. */

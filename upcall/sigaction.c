@@ -11,6 +11,7 @@
 #include "upcall/signals.h"
 #include "upcall/sigtable.h"
 #include "upcall/upcall.h"
+#include "upcall/uring.h"
 
 #define NSIG_ 65
 
@@ -44,6 +45,36 @@ static __attribute__((constructor(101))) void find_libc_sigaction(void)
 	libc_sigaction = (int (*)(int, const struct sigaction *, struct sigaction *))dlsym(RTLD_NEXT, "sigaction");
 }
 
+static _Atomic bool bells;
+
+/* SIGIO, which the program leaves to its default. Of itself the kernel sends it for a bell (bell.h) that it had no room for, as far as we can tell: who
+ * has descriptors signal by SIGIO has a handler. */
+static void sigio(int sig, siginfo_t *si, void *uc)
+{
+	(void)uc;
+	if (si->si_code == SI_KERNEL) {
+		weft__uring_aloud();
+		return;
+	}
+	weft__signal_default(sig);
+	raise(sig);			/* when this returns */
+}
+
+static void sigio_action(struct sigaction *sa)
+{
+	memset(sa, 0, sizeof *sa);
+	sa->sa_sigaction = sigio;
+	sa->sa_flags = SA_SIGINFO | SA_RESTART;
+}
+
+bool weft__action_bells(void)
+{
+	struct sigaction sa;
+
+	atomic_store_explicit(&bells, true, memory_order_relaxed);
+	return weft__action_get(SIGIO, &sa) && (sa.sa_handler != SIG_DFL || weft__action_set(SIGIO, &sa) == 0);
+}
+
 bool weft__action_get(int sig, struct sigaction *sa)
 {
 	if (!libc_sigaction)		/* somebody's constructor ran before ours */
@@ -52,6 +83,8 @@ bool weft__action_get(int sig, struct sigaction *sa)
 		return false;
 	if (sa->sa_sigaction == weft__signal_moved)
 		sa->sa_sigaction = weft__signal_entry;
+	if (sa->sa_sigaction == sigio)
+		memset(sa, 0, sizeof *sa);	/* SIG_DFL */
 	if (sa->sa_sigaction == weft__fault_entry) {
 		if (atomic_load_explicit(&handlers[sig], memory_order_relaxed)) {
 			sa->sa_sigaction = weft__signal_entry;
@@ -84,6 +117,8 @@ int weft__action_set(int sig, const struct sigaction *sa)
 			sigfillset(&kernels.sa_mask);
 		}
 	}
+	if (sig == SIGIO && sa->sa_handler == SIG_DFL && atomic_load_explicit(&bells, memory_order_relaxed))
+		sigio_action(&kernels);
 	return libc_sigaction(sig, &kernels, NULL);
 }
 

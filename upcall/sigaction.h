@@ -16,6 +16,8 @@
 /* The kernel's, with `sa_sigaction` weft__signal_entry where the program has a handler. */
 bool weft__action_get(int sig, struct sigaction *sa);
 int weft__action_set(int sig, const struct sigaction *sa);
+/* From here on the kernel may send SIGIO for want of room for a bell (bell.h): it is not to end the program. False: that cannot be arranged. */
+bool weft__action_bells(void);
 
 bool weft__action_ignores(int sig, const struct sigaction *sa);
 bool weft__action_ignored(int sig);

@@ -16,7 +16,7 @@
  *            want: IORING_SETUP_COOP_TASKRUN would leave a completion to the next timer tick when a
  *            hog runs there, DEFER_TASKRUN to a worker that may be stuck in the kernel.
  * Moderation: where all VPs compute, each wake-up of the monitor and each kick cost the hogs ~10
- *            us. With many operations under way the monitor fetches their completions by the clock,
+ *            us. So there bells ring (bell.h), and the eventfd is silenced. Without bells, with many operations under way the monitor fetches their completions by the clock,
  *            and the eventfd is silenced; as network drivers do it. Whoever silences it sees to it
  *            that somebody looks. With few under way, latency counts and the eventfd tells.
  * Not here:  fsync. It always waits, so the kernel would give it a thread, of which a ring has few
@@ -36,8 +36,10 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "runtime/hooks.h"
 #include "runtime/runtime.h"
 #include "runtime/wait.h"
+#include "upcall/bell.h"
 #include "upcall/netpoll.h"
 
 #define SQ 8u			/* submitted one at a time */
@@ -46,11 +48,15 @@
 #define MANY 8u			/* operations under way that are fetched by the clock, */
 #define PER_OP_NS 2000u		/* after that long each, less than a fast disk takes, */
 #define WAIT_MAX_NS 400000u	/* or that long, */
+#define BACKUP_NS 1000000u	/* where bells ring: between looks all the same */
+#define BELLS 16u		/* of the operations under way on a ring, so many have one */
 #define BARREN 3u		/* until it brought nothing so many times */
 #define MAX_LEN 0x7ffff000u	/* the kernel's own limit of one read or write */
 /* Linux 5.12: operations that must wait are done by threads with the caller's identity */
 #define NEED (IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | \
 	      IORING_FEAT_RW_CUR_POS | IORING_FEAT_NATIVE_WORKERS)
+
+enum { AUTO, EVENTFD, OFF };	/* WEFT_URING */
 
 struct op {
 	struct weft__fiber *fiber;
@@ -68,15 +74,20 @@ struct ring {
 	struct io_uring_sqe *sqe;
 	struct io_uring_cqe *cqe;
 	uint32_t submitted;		/* owner; modulo 2^32, as cq_head is */
+	_Atomic uint32_t strays;	/* completions of bells that could not be rung; under the lock */
+	uint32_t unbelled;		/* owner: operations since the last one with a bell */
 	struct weft__lock lock;		/* the completion side */
 };
 
+static _Atomic uint32_t belled;		/* operations with a bell, so far */
 static struct ring *_Atomic rings[WEFT__MAX_VPS];
 static _Atomic uint32_t used;		/* rings[used] and above are NULL */
 static _Atomic uint32_t under_way;
 static _Atomic uint32_t taken;		/* completions so far */
 static _Atomic bool silent;		/* the rings do not write to the eventfd */
 static uint32_t seen, barren;		/* monitor: the last `taken`; how often it stood still */
+static uint32_t seen_bells;		/* monitor: the last `belled` */
+static _Atomic bool no_bells;		/* the kernel cannot, or could not */
 static _Atomic bool useless;		/* the kernel has no io_uring for us */
 static _Atomic int evfd = -1;
 static struct weft__lock making;
@@ -135,6 +146,8 @@ static struct ring *make(void)
 	fd = weft__fd_protect(fd);
 	if ((p.features & NEED) != NEED)
 		goto no_fd;
+	if (weft__rt.cfg.uring == EVENTFD || !(p.features & IORING_FEAT_CQE_SKIP))
+		atomic_store_explicit(&no_bells, true, memory_order_relaxed);
 	r = weft__stack_map(sizeof *r);
 	if (!r)
 		goto no_fd;
@@ -205,32 +218,64 @@ static struct ring *ring_of(struct weft__vp *vp)
 
 /* --- the waiter's side --- */
 
-/* Hand the operation over. The owner of the ring. False: the kernel did not take it. */
-static bool submit(struct ring *r, const struct io_uring_sqe *sqe)
+/* Of many operations under way some have a bell: it tells of all that are complete. -1: none. */
+static int bell_for(struct ring *r, struct weft__vp *vp, struct weft__worker *w, uint32_t in_flight)
 {
-	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed);
-	long n;
+	if (!vp->computes || atomic_load_explicit(&no_bells, memory_order_relaxed) || r->unbelled++ < in_flight / BELLS)
+		return -1;
+	r->unbelled = 0;
+	return weft__bell_of(w);
+}
 
-	/* relaxed: an old value of what others have taken only makes it look fuller */
-	if (r->submitted - atomic_load_explicit(r->cq_head, memory_order_relaxed) >= r->cq_size)
+static void fill_bell(struct io_uring_sqe *sqe, int fd)
+{
+	static const char byte;
+
+	memset(sqe, 0, sizeof *sqe);
+	sqe->opcode = IORING_OP_WRITE;
+	sqe->fd = fd;
+	sqe->addr = (uintptr_t)&byte;
+	sqe->len = 1;
+	sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+}
+
+/* Hand the operation over. The owner of the VP. False: the kernel did not take it. */
+static bool submit(struct ring *r, struct weft__vp *vp, struct weft__worker *w, const struct io_uring_sqe *sqe)
+{
+	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed), head, n = 1;
+	/* relaxed: old values of what others have taken only make it look fuller */
+	uint32_t in_flight = r->submitted + atomic_load_explicit(&r->strays, memory_order_relaxed) -
+			     atomic_load_explicit(r->cq_head, memory_order_relaxed);
+	int bell;
+	long got;
+
+	if ((int32_t)in_flight >= (int32_t)r->cq_size / 2)
 		return false;
+	bell = bell_for(r, vp, w, in_flight);
 	r->sqe[tail & r->sq_mask] = *sqe;
+	if (bell >= 0) {
+		r->sqe[tail & r->sq_mask].flags |= IOSQE_IO_HARDLINK;	/* also behind one that fails, or is short */
+		fill_bell(&r->sqe[(tail + 1) & r->sq_mask], bell);
+		atomic_fetch_add_explicit(&belled, 1, memory_order_relaxed);
+		n = 2;
+	}
 	/* relaxed: counted before it can be completed; who looks for work sees it, as it saw us
 	 * run */
 	atomic_fetch_add_explicit(&under_way, 1, memory_order_relaxed);
 	r->submitted++;
 	/* [URING-2] release; pairs with the kernel's acquire */
-	atomic_store_explicit(r->sq_tail, tail + 1, memory_order_release);
-	n = weft__arch_syscall(SYS_io_uring_enter, r->fd, 1, 0, 0, 0, 0);
-	if (weft__likely(n == 1))
+	atomic_store_explicit(r->sq_tail, tail + n, memory_order_release);
+	got = weft__arch_syscall(SYS_io_uring_enter, r->fd, n, 0, 0, 0, 0);
+	if (weft__likely(got == n))
 		return true;
 	/* [URING-2] acquire; pairs with the kernel's release: did it take it all the same? */
-	if (atomic_load_explicit(r->sq_head, memory_order_acquire) == tail + 1)
+	head = atomic_load_explicit(r->sq_head, memory_order_acquire);
+	atomic_store_explicit(r->sq_tail, head, memory_order_relaxed);
+	if (head != tail)
 		return true;
-	atomic_store_explicit(r->sq_tail, tail, memory_order_relaxed);
 	r->submitted--;
 	atomic_fetch_sub_explicit(&under_way, 1, memory_order_relaxed);
-	if (n == -EBADF || n == -EOPNOTSUPP || n == -EINVAL)
+	if (got == -EBADF || got == -EOPNOTSUPP || got == -EINVAL)
 		r->dead = true;		/* the program has closed our descriptor */
 	return false;
 }
@@ -288,7 +333,7 @@ static long perform(struct io_uring_sqe *sqe)
 	op.res = -ENOSYS;
 	atomic_init(&op.done, 0);
 	sqe->user_data = (uintptr_t)&op;
-	if (submit(r, sqe))
+	if (submit(r, vp, self->worker, sqe))
 		wait_for(self, r, &op);
 	else
 		weft__wait_cancel(self, op.ticket);
@@ -307,7 +352,7 @@ static long perform(struct io_uring_sqe *sqe)
 
 bool weft__uring_usable(void)
 {
-	return !weft__rt.cfg.uring_off && !atomic_load_explicit(&useless, memory_order_relaxed);
+	return weft__rt.cfg.uring != OFF && !atomic_load_explicit(&useless, memory_order_relaxed);
 }
 
 static long transfer(int opcode, int fd, const void *addr, size_t n, off_t off)
@@ -378,15 +423,23 @@ static int take(struct ring *r)
 	head = atomic_load_explicit(r->cq_head, memory_order_relaxed);
 	/* [URING-4] acquire; pairs with the kernel's release: the entries */
 	tail = atomic_load_explicit(r->cq_tail, memory_order_acquire);
-	for (; head != tail && n < BATCH; head++, n++) {
+	for (; head != tail && n < BATCH; head++) {
 		struct io_uring_cqe *cqe = &r->cqe[head & r->cq_mask];
 		struct op *op = (struct op *)(uintptr_t)cqe->user_data;
 
+		if (weft__unlikely(!op)) {
+			/* a bell that was not rung: its operation was not begun, or the pipe is full, or closed by the program */
+			atomic_fetch_add_explicit(&r->strays, 1, memory_order_relaxed);
+			if (cqe->res != -ECANCELED)
+				atomic_store_explicit(&no_bells, true, memory_order_relaxed);
+			continue;
+		}
 		got[n].fiber = op->fiber;
 		got[n].ticket = op->ticket;
 		op->res = cqe->res;
 		/* [URING-3] release; pairs with acquire in is_done */
 		atomic_store_explicit(&op->done, 1, memory_order_release);
+		n++;
 	}
 	/* [URING-5] release; pairs with the kernel's acquire: we have read the entries */
 	atomic_store_explicit(r->cq_head, head, memory_order_release);
@@ -442,6 +495,17 @@ static void silence(bool on)
 	atomic_thread_fence(memory_order_seq_cst);
 }
 
+void weft__uring_aloud(void)
+{
+	int saved = errno;
+
+	if (atomic_load_explicit(&silent, memory_order_relaxed)) {
+		silence(false);
+		weft__hook_monitor_wake();
+	}
+	errno = saved;
+}
+
 int weft__uring_listen(void)
 {
 	/* relaxed: if the monitor silences it just now, the monitor also looks */
@@ -454,10 +518,17 @@ uint64_t weft__uring_moderate(bool alone, uint64_t now)
 {
 	uint32_t n = atomic_load_explicit(&under_way, memory_order_relaxed);
 	uint32_t all = atomic_load_explicit(&taken, memory_order_relaxed);
+	uint32_t bells = atomic_load_explicit(&belled, memory_order_relaxed);
 	uint64_t wait = n * PER_OP_NS;
 
 	barren = all == seen ? barren + 1 : 0;
 	seen = all;
+	if (alone && bells != seen_bells && n) {
+		seen_bells = bells;
+		if (!atomic_load_explicit(&silent, memory_order_relaxed))
+			silence(true);
+		return now + BACKUP_NS;
+	}
 	if (alone && n >= MANY && barren < BARREN) {
 		if (!atomic_load_explicit(&silent, memory_order_relaxed))
 			silence(true);
@@ -476,6 +547,7 @@ int weft__uring_eventfd(void)
 
 void weft__uring_forked(void)
 {
+	weft__bells_forked();
 	/* the mappings were not inherited; the structs are small and left behind */
 	for (uint32_t i = 0; i < atomic_load_explicit(&used, memory_order_relaxed); i++) {
 		struct ring *r = atomic_load_explicit(&rings[i], memory_order_relaxed);

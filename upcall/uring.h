@@ -39,6 +39,8 @@ bool weft__uring_busy(void);
 int weft__uring_drain(void);
 /* Before a sleep that the eventfd is to end: it is not silenced any more. Drains. */
 int weft__uring_listen(void);
+/* The same for a handler that cannot drain: the monitor will. */
+void weft__uring_aloud(void);
 /* Monitor, before it sleeps; alone: no worker attends to the netpoller. When to drain next,
  * WEFT__NEVER: the eventfd tells. */
 uint64_t weft__uring_moderate(bool alone, uint64_t now);

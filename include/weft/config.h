@@ -39,7 +39,7 @@ struct weft_config {
 	int fsbase_syscall;		/* WEFT_FSBASE: auto, arch_prctl */
 	int guard_mprotect;		/* WEFT_GUARD: auto, mprotect */
 	int membarrier_off;		/* WEFT_MEMBARRIER: auto, off */
-	int uring_off;			/* WEFT_URING: auto, off */
+	int uring;			/* WEFT_URING: auto, eventfd, off */
 	uint64_t fuzz_ns;		/* WEFT_FUZZ: preempt at random intervals down to this; 0 = off */
 };
 

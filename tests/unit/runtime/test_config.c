@@ -76,7 +76,7 @@ Test(config, defaults)
 	cr_assert_eq(c.fsbase_syscall, 0);
 	cr_assert_eq(c.guard_mprotect, 0);
 	cr_assert_eq(c.membarrier_off, 0);
-	cr_assert_eq(c.uring_off, 0);
+	cr_assert_eq(c.uring, 0);
 	cr_assert_eq(c.fuzz_ns, 0);
 }
 
@@ -183,7 +183,8 @@ Test(config, words)
 	cr_assert_eq(with("WEFT_FSBASE", "arch_prctl").fsbase_syscall, 1);
 	cr_assert_eq(with("WEFT_GUARD", "mprotect").guard_mprotect, 1);
 	cr_assert_eq(with("WEFT_MEMBARRIER", "off").membarrier_off, 1);
-	cr_assert_eq(with("WEFT_URING", "off").uring_off, 1);
+	cr_assert_eq(with("WEFT_URING", "eventfd").uring, 1);
+	cr_assert_eq(with("WEFT_URING", "off").uring, 2);
 }
 
 Test(config, policy)
