@@ -135,6 +135,7 @@ struct weft__fiber {
 	uint32_t handlers;		/* program signal handlers that ran here, */
 	uint32_t handlers_norestart;	/* and those of them without SA_RESTART */
 	uint32_t id;
+	uint32_t stack_class;		/* stack.c's; constant */
 	char name[16];
 
 	/* extras.c */

@@ -53,7 +53,6 @@ size_t weft__tcb_span, weft__top_span;
 struct weft__stack {
 	void *slot;
 	size_t slot_size, guard;
-	unsigned class;
 	struct weft__fiber *all;	/* the next of its class; constant */
 	bool hot;			/* on a shared list, pages kept; guarded by pool.lock */
 	struct __res_state resolver;	/* in place of struct pthread's, whose offset is private */
@@ -327,8 +326,8 @@ static struct weft__fiber *carve(unsigned class)
 	stack->slot = slot;
 	stack->slot_size = c->slot_size;
 	stack->guard = c->guard;
-	stack->class = class;
 	f->stack = stack;
+	f->stack_class = class;
 	stack->all = atomic_load_explicit(&c->all, memory_order_relaxed);
 	f->tcb = tcb;
 	weft__tcb_span = (size_t)((char *)f - tcb);
@@ -490,8 +489,8 @@ static void free_shared(struct weft__fiber *f)
 	if (!keep)
 		give_back(f);		/* a system call: not under the lock */
 	weft__lock(&pool.lock, WEFT__RANK_POOL);
-	f->next = pool.class[f->stack->class].free;
-	pool.class[f->stack->class].free = f;
+	f->next = pool.class[f->stack_class].free;
+	pool.class[f->stack_class].free = f;
 	weft__unlock(&pool.lock, WEFT__RANK_POOL);
 }
 
@@ -501,7 +500,7 @@ void weft__fiber_free(struct weft__fiber *f)
 	struct weft__worker *w = weft__tls_self->worker;
 	struct weft__vp *vp = w ? atomic_load_explicit(&w->vp, memory_order_relaxed) : NULL;
 
-	if (vp && f->stack->class == pool.default_class && vp->pool_len < POOL_KEEP) {
+	if (vp && f->stack_class == pool.default_class && vp->pool_len < POOL_KEEP) {
 		f->next = vp->pool;
 		vp->pool = f;
 		vp->pool_len++;

@@ -230,9 +230,19 @@ static struct {
 	char *tcb;
 	struct piece piece[3];
 	unsigned n;
+	size_t dtv_generation;		/* the loader's, as it was then */
+	bool dynamic;			/* there were modules whose TLS is not in the block */
 	_Atomic uint64_t generation;	/* of modules.h that it is from */
 	_Atomic uint32_t busy;		/* somebody makes it */
 } fresh = { .generation = UINT64_MAX };
+
+/* What its last owner had of modules whose TLS is not in the block. Is there anything? The loader brings the generation in dtv[0] up to date before a
+ * thread gets the first such piece of a module that was loaded since. So where it is that of `fresh`, and then there was no such module, there is
+ * nothing, and the table need not be gone through: a page and four cache lines. */
+static bool has_dynamic(const char *tcb)
+{
+	return fresh.dynamic || ((const struct tcb_head *)tcb)->dtv[0].counter != fresh.dtv_generation;
+}
 
 static void forget_dynamic(char *tcb)
 {
@@ -299,9 +309,13 @@ static bool refresh(uint64_t generation)
 	}
 	if (fresh.tcb) {
 		dtv = ((struct tcb_head *)fresh.tcb)->dtv;
+		fresh.dtv_generation = dtv[0].counter;
+		fresh.dynamic = false;
 		for (size_t i = 1; i <= dtv[-1].counter; i++) {
 			const char *val = dtv[i].pointer.val;
 
+			if (val == DTV_UNALLOCATED)
+				fresh.dynamic = true;
 			if (val && val < fresh.tcb && val >= fresh.tcb - (tls.size - tls.tcb_size) &&
 			    (size_t)(fresh.tcb - val) > from)
 				from = (size_t)(fresh.tcb - val);
@@ -326,12 +340,13 @@ int weft__tls_reset(void *tcb_, struct weft__fiber *f)
 
 	if (!tls.full)
 		return 0;
-	forget_dynamic(tcb);
 	for (;;) {
 		uint64_t generation = weft__modules_generation();	/* P1 in modules.c */
 
 		/* [FRESH-2] acquire; pairs with release in refresh */
 		if (weft__likely(atomic_load_explicit(&fresh.generation, memory_order_acquire) == generation)) {
+			if (weft__unlikely(has_dynamic(tcb)))
+				forget_dynamic(tcb);
 			for (unsigned i = 0; i < fresh.n; i++)
 				memcpy(tcb - fresh.piece[i].offset, fresh.tcb - fresh.piece[i].offset,
 				       fresh.piece[i].size);		/* P2 */
@@ -339,6 +354,7 @@ int weft__tls_reset(void *tcb_, struct weft__fiber *f)
 			if (weft__likely(weft__modules_generation() == generation))	/* P4 */
 				break;
 		} else if ((generation & 1) || !refresh(generation)) {
+			forget_dynamic(tcb);
 			initialise_but_kept(tcb);
 			break;
 		}
