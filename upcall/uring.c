@@ -16,9 +16,10 @@
  *            want: IORING_SETUP_COOP_TASKRUN would leave a completion to the next timer tick when a
  *            hog runs there, DEFER_TASKRUN to a worker that may be stuck in the kernel.
  * Moderation: where all VPs compute, each wake-up of the monitor and each kick cost the hogs ~10
- *            us. So there bells ring (bell.h), and the eventfd is silenced. Without bells, with many operations under way the monitor fetches their completions by the clock,
- *            and the eventfd is silenced; as network drivers do it. Whoever silences it sees to it
- *            that somebody looks. With few under way, latency counts and the eventfd tells.
+ *            us. So there bells ring (bell.h), and the eventfd is silenced. Without bells, with many
+ *            operations under way, the monitor fetches their completions by the clock, and the eventfd
+ *            is silenced, too; as network drivers do it. Whoever silences it sees to it that somebody
+ *            looks. With few under way, latency counts and the eventfd tells.
  * Not here:  fsync. It always waits, so the kernel would give it a thread, of which a ring has few
  *            (4 a CPU); many at once between marks are better, for one commit of the file system's
  *            journal serves them all.
