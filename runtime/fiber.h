@@ -264,22 +264,22 @@ extern size_t weft__top_span;		/* from the top of its stack to its fiber */
  * walk through the page table, too. A hint: `f` may be NULL, or not a fiber any more. (always_inline: gcc 12 drops calls of what only fetches.) */
 static inline __attribute__((always_inline)) void weft__fetch_for_spawn(const struct weft__fiber *f)
 {
-	const char *fiber = (const char *)f, *tcb = fiber - weft__tcb_span;
+	uintptr_t fiber = (uintptr_t)f, tcb = fiber - weft__tcb_span;
 
 	for (size_t at = 0; at < sizeof *f; at += 64)
-		__builtin_prefetch(fiber + at, 1);
-	__builtin_prefetch(tcb, 1);
-	__builtin_prefetch(tcb - 64, 1);
+		__builtin_prefetch((void *)(fiber + at), 1);
+	__builtin_prefetch((void *)tcb, 1);
+	__builtin_prefetch((void *)(tcb - 64), 1);
 }
 
 static inline __attribute__((always_inline)) void weft__fetch_for_switch(const struct weft__fiber *f)
 {
-	const char *fiber = (const char *)f;
+	uintptr_t fiber = (uintptr_t)f;
 
-	__builtin_prefetch(fiber, 1);
-	__builtin_prefetch(fiber + 64, 1);
-	__builtin_prefetch(fiber - weft__tcb_span, 1);
-	__builtin_prefetch(fiber - weft__top_span - 64, 1);
+	__builtin_prefetch((void *)fiber, 1);
+	__builtin_prefetch((void *)(fiber + 64), 1);
+	__builtin_prefetch((void *)(fiber - weft__tcb_span), 1);
+	__builtin_prefetch((void *)(fiber - weft__top_span - 64), 1);
 }
 
 void weft__yield(void);
