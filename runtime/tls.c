@@ -231,7 +231,7 @@ static struct {
 	struct piece piece[3];
 	unsigned n;
 	size_t dtv_generation;		/* the loader's, as it was then */
-	bool dynamic;			/* there were modules whose TLS is not in the block */
+	bool dynamic;			/* there were modules whose TLS is not in the block, or may have been (after a dlopen: always) */
 	_Atomic uint64_t generation;	/* of modules.h that it is from */
 	_Atomic uint32_t busy;		/* somebody makes it */
 } fresh = { .generation = UINT64_MAX };
