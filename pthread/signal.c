@@ -297,11 +297,13 @@ WEFT__EXPORT int kill(pid_t pid, int sig)
 WEFT__EXPORT int sigqueue(pid_t pid, int sig, const union sigval value)
 {
 	siginfo_t info;
+	int err;
 
 	if (sig <= 0 || sig > 64 || pid != getpid() || vforked())
 		return weft__real(sigqueue)(pid, sig, value);
 	queued(&info, sig, value);
-	return weft__signal_process(sig, &info) == 0 ? 0 : weft__real(sigqueue)(pid, sig, value);
+	err = weft__signal_process(sig, &info);
+	return err == -EOPNOTSUPP ? weft__real(sigqueue)(pid, sig, value) : err ? fail(err) : 0;
 }
 
 WEFT__EXPORT int pthread_kill(pthread_t thread, int sig)

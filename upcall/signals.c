@@ -182,11 +182,14 @@ static void look_again(struct weft__fiber *self, void *context)
 static bool passed_on(struct weft__fiber *self, siginfo_t *info)
 {
 	struct weft__fiber *f;
+	void *timer = weft__sigtimer_take(info, &f);
 
-	if (!weft__sigtimer_take(info, &f) || (f == self && weft__signal_accepts(self, info->si_signo)))
+	if (!timer || (f == self && weft__signal_accepts(self, info->si_signo))) {
+		weft__sigtable_overruns_are_kernels(info->si_timerid);
 		return false;
+	}
 	if (f) {
-		weft__sigtable_put((uintptr_t)f, info);
+		weft__sigtimer_queue(timer, f, info);
 		weft__signal_notify_from_handler(self, f, info->si_signo);
 	}
 	return true;
@@ -341,6 +344,8 @@ int weft__signal_send(struct weft__fiber *f, int sig, const siginfo_t *given)
 
 		return r == 0 ? 0 : -errno;
 	}
+	if (given && !weft__sigtable_room())
+		return -EAGAIN;
 	weft__preempt_disable(self);
 	weft__sigtable_put((uintptr_t)f, &info);
 	if (f != self)
@@ -368,6 +373,8 @@ int weft__signal_process(int sig, const siginfo_t *given)
 		weft__signals_deferred(self);
 		return 0;
 	}
+	if (given && !weft__sigtable_room())
+		return -EAGAIN;
 	weft__preempt_disable(self);
 	weft__signal_route(&info);
 	weft__preempt_enable(self);
@@ -468,6 +475,7 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 	uint64_t kset;
 	uint32_t handlers;
 	int result = 0;
+	void *timer;
 
 	weft__preempt_disable(self);
 	handlers = weft__handlers_run(self);
@@ -489,13 +497,16 @@ int weft__signal_wait(uint64_t set, siginfo_t *info, uint64_t deadline)
 		r = syscall(SYS_rt_sigtimedwait, &kset, info, &none, 8);
 		if (r > 0) {
 			weft__wait_cancel(self, ticket);
-			if (weft__sigtimer_take(info, &f) && f != self) {
+			timer = weft__sigtimer_take(info, &f);
+			if (timer && f != self) {
 				if (f) {
-					weft__sigtable_put((uintptr_t)f, info);
+					weft__sigtimer_queue(timer, f, info);
 					weft__signal_notify(f, info->si_signo);
 				}
 				continue;
 			}
+			if (info->si_code == SI_TIMER)
+				weft__sigtable_overruns_are_kernels(info->si_timerid);
 			result = (int)r;
 			break;
 		}

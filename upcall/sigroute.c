@@ -226,6 +226,7 @@ void weft__signals_route(void)
 	struct signalfd_siginfo fdi;
 	struct weft__fiber *f;
 	siginfo_t info;
+	void *timer;
 
 	/* relaxed: the kernel's lock of the signals orders it with who looks after a system call that takes that */
 	atomic_store_explicit(&routing, true, memory_order_relaxed);
@@ -250,10 +251,11 @@ void weft__signals_route(void)
 			info.si_ptr = fdi.ssi_code == SI_QUEUE || fdi.ssi_code == SI_MESGQ || fdi.ssi_code == SI_ASYNCIO ?
 				      (void *)(uintptr_t)fdi.ssi_ptr : NULL;
 		}
-		if (!weft__sigtimer_take(&info, &f)) {
+		timer = weft__sigtimer_take(&info, &f);
+		if (!timer) {
 			weft__signal_route(&info);
 		} else if (f) {
-			weft__sigtable_put((uintptr_t)f, &info);
+			weft__sigtimer_queue(timer, f, &info);
 			weft__signal_notify(f, info.si_signo);
 		}
 	}

@@ -4,8 +4,12 @@
 #include "upcall/sigtimer.h"
 
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "runtime/runtime.h"
+#include "upcall/sigtable.h"
+#include "upcall/upcall.h"
 
 #define CHUNK 256u
 #define CHUNKS 256u
@@ -13,7 +17,7 @@
 struct record {
 	_Atomic uint32_t tid;		/* of the fiber; 0 = not in use. Written last, read first: [TIMER-1] */
 	union sigval value;
-	uintptr_t timer;		/* guarded by lock */
+	_Atomic uintptr_t timer;	/* its id + 1; written under lock, and see [TIMER-2] */
 	struct record *next_free;	/* guarded by lock */
 };
 
@@ -57,7 +61,8 @@ static void release(struct record *r)
 {
 	/* relaxed: a signal on its way sees it, or is as if it had come before */
 	atomic_store_explicit(&r->tid, 0, memory_order_relaxed);
-	r->timer = 0;
+	/* relaxed: see weft__sigtimer_deleted */
+	atomic_store_explicit(&r->timer, 0, memory_order_relaxed);
 	r->next_free = NULL;
 	*last_free = r;
 	last_free = &r->next_free;
@@ -88,7 +93,6 @@ void *weft__sigtimer_new(struct weft__fiber *f, union sigval value)
 		r = first_free;
 		first_free = r->next_free;
 		r->value = value;
-		r->timer = 0;
 		/* [TIMER-1] release; pairs with acquire in take */
 		atomic_store_explicit(&r->tid, f->tid, memory_order_release);
 	}
@@ -100,7 +104,8 @@ void weft__sigtimer_made(void *record, uintptr_t timer)
 {
 	struct weft__fiber *self = enter();
 
-	((struct record *)record)->timer = timer + 1;	/* ids begin at 0 */
+	/* ids begin at 0. relaxed: no signal comes before it is set */
+	atomic_store_explicit(&((struct record *)record)->timer, timer + 1, memory_order_relaxed);
 	leave(self);
 }
 
@@ -112,6 +117,21 @@ void weft__sigtimer_drop(void *record)
 	leave(self);
 }
 
+void weft__sigtimer_deleted(void *record, uintptr_t timer)
+{
+	struct weft__fiber *self = weft__self();
+
+	if (record)
+		weft__sigtimer_drop(record);
+	/* [TIMER-2] seq_cst: the record before the table; pairs with weft__sigtimer_queue */
+	atomic_thread_fence(memory_order_seq_cst);
+	while (weft__signals_routing())		/* one without a record, perhaps */
+		syscall(SYS_sched_yield);
+	weft__preempt_disable(self);	/* nobody sees an entry while it is looked at */
+	weft__sigtable_drop_timer((int)timer);
+	weft__preempt_enable(self);
+}
+
 void *weft__sigtimer_find(uintptr_t timer)
 {
 	struct weft__fiber *self = enter();
@@ -119,26 +139,36 @@ void *weft__sigtimer_find(uintptr_t timer)
 
 	for (unsigned i = 0; !found && i < CHUNKS && (c = atomic_load_explicit(&chunks[i], memory_order_relaxed)); i++)
 		for (unsigned k = 0; !found && k < CHUNK; k++)
-			if (c[k].timer == timer + 1)
+			/* relaxed: under the lock */
+			if (atomic_load_explicit(&c[k].timer, memory_order_relaxed) == timer + 1)
 				found = &c[k];
 	leave(self);
 	return found;
 }
 
-bool weft__sigtimer_take(siginfo_t *info, struct weft__fiber **f)
+void *weft__sigtimer_take(siginfo_t *info, struct weft__fiber **f)
 {
 	struct record *r = info->si_code == SI_TIMER ? of_address(info->si_ptr) : NULL;
 	uint32_t tid;
 
 	if (!r)
-		return false;
+		return NULL;
 	/* [TIMER-1] acquire; pairs with release in new */
 	tid = atomic_load_explicit(&r->tid, memory_order_acquire);
 	info->si_value = r->value;
 	*f = !tid ? NULL : tid == (uint32_t)weft__rt.main->tid ? weft__rt.main : weft__fiber_by_tid(tid);
 	if (*f && ((*f)->flags & WEFT__F_ENDING || weft__is_done(*f)))
 		*f = NULL;
-	return true;
+	return r;
+}
+
+void weft__sigtimer_queue(void *record, struct weft__fiber *f, const siginfo_t *info)
+{
+	weft__sigtable_put((uintptr_t)f, info);
+	/* [TIMER-2] seq_cst: the table before the record; pairs with weft__sigtimer_deleted */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&((struct record *)record)->timer, memory_order_relaxed) != (uintptr_t)info->si_timerid + 1)
+		weft__sigtable_drop_timer(info->si_timerid);
 }
 
 void weft__sigtimer_forked(void)
