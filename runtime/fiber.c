@@ -234,9 +234,10 @@ _Noreturn void weft__exit(void *result)
 	self->result = result;
 	weft__preempt_disable(self);
 	self->flags |= WEFT__F_ENDING;
-	/* [SIGE-1] compiler barrier: the flag before the look; pairs with notify in upcall/signals.c, before route looks at the flag */
+	/* [SIGE-1] compiler barrier: the flag before the look; pairs with weft__signal_notify, which looks at the flag after it was put there */
 	weft__fence_light();
-	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed)))
+	if (weft__unlikely(atomic_load_explicit(&self->sig_pending, memory_order_relaxed) |
+			   atomic_load_explicit(&weft__rt.signals_kept, memory_order_relaxed)))
 		weft__hook_signals_release(self);
 	if (self->kind == WEFT__MAIN)
 		main_exit(self);

@@ -134,6 +134,7 @@ struct weft__rt {
 	_Atomic uint64_t main_ticket;	/* and waits with this ticket */
 	struct weft_config cfg;
 	const struct weft_sched_ops *ops;
+	_Atomic uint32_t signals_kept;	/* entries of upcall/sigtable.c in use: who ends takes its own out */
 	_Atomic uint32_t extras;	/* what some fiber asked for: extras.h; bits are only ever set */
 	unsigned nvps;
 	struct weft__vp *vp;		/* [nvps] */

@@ -43,7 +43,8 @@ static bool is_elsewhere(const struct weft__fiber *f, struct weft__worker *w)
  * Nothing is lost: each way that it can go on passes a look at sig_pending, which comes after what N3 to N6 read.
  *     notify                                             the fiber
  *     N1 sig_pending = 1                                 parks: ARMED, then looks (weft__wait_park)              [SIGW-1]
- *     N2 heavy fence                                     unblocks the signal, then looks at the table            [NOTIFY-5]
+ *     N2 heavy fence; it ends: take it out again         ENDING, then looks whether the table has any (weft__exit)      [SIGE-1]
+ *                                                        unblocks the signal, then looks at the table            [NOTIFY-5]
  *     N3 blocked by it: nothing to do                    becomes current on a VP, then looks (weft__finish,
  *     N4 it waits: end that                                   weft__block_exit)                                  [NOTIFY-1]
  *     N5 another fiber runs on its worker: nothing       handler: the word is cleared, then it looks             [NOTIFY-2]
@@ -65,6 +66,10 @@ void weft__signal_notify(struct weft__fiber *f, int sig)
 	 * [NOTIFY-4] membarrier: the flag before the mask; pairs with altstack.c
 	 * [NOTIFY-5] membarrier: the table before the mask; pairs with weft__signal_mask and look_again */
 	weft__fence_heavy();
+	if (weft__unlikely(*(volatile uint32_t *)&f->flags & WEFT__F_ENDING)) {
+		weft__hook_signals_release(f);	/* perhaps it has looked before */
+		return;
+	}
 	s = atomic_load_explicit(&f->wait, memory_order_relaxed);
 	mask = *(volatile uint64_t *)&f->sigmask;
 	if ((mask & WEFT__SIGBIT(sig)) &&

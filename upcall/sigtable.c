@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/fiber.h"
+#include "runtime/runtime.h"
 
 #define SLOTS 2048u
 #define TIMERS 1024u
@@ -23,7 +23,7 @@ struct slot {
 static struct slot slots[SLOTS];
 static _Atomic uint32_t top;		/* none from here on was ever used: what is looked through ends here */
 static _Atomic uint64_t next_seq;
-static _Atomic uint32_t nslots;		/* in use: a hint that there is something to look for */
+static _Atomic bool overflowed;
 static _Atomic uint64_t anybody_bits;	/* see bits_of */
 
 /* Of the signal that was last taken for a timer: (its id + 1) << 32 | expirations that had no signal of their own. Two timers whose ids are
@@ -65,7 +65,7 @@ static bool claim_timers(struct slot *s, uintptr_t target, int id)
 
 static void free_slot(struct slot *s)
 {
-	atomic_fetch_sub_explicit(&nslots, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&weft__rt.signals_kept, 1, memory_order_relaxed);
 	/* [SLOT-1] release; pairs with acquire in put: the next writer comes after our reads */
 	atomic_store_explicit(&s->state, FREE, memory_order_release);
 }
@@ -111,12 +111,14 @@ void weft__sigtable_put(uintptr_t target, const siginfo_t *info)
 		slots[i].info = *info;
 		/* relaxed: an order where there is one, for signals of one sender */
 		slots[i].seq = atomic_fetch_add_explicit(&next_seq, 1, memory_order_relaxed);
-		atomic_fetch_add_explicit(&nslots, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&weft__rt.signals_kept, 1, memory_order_relaxed);
 		/* [SLOT-1] release; pairs with acquire in take */
 		atomic_store_explicit(&slots[i].state, target, memory_order_release);
 		return;
 	}
-	/* The table is full: the signal itself must not be lost, only what came with it. */
+	/* The table is full: the signal itself must not be lost, only what came with it. From now on every fiber that ends looks for such. */
+	if (!atomic_exchange_explicit(&overflowed, true, memory_order_relaxed))
+		atomic_fetch_add_explicit(&weft__rt.signals_kept, 1, memory_order_relaxed);
 	/* [SLOT-2] release; pairs with acquire in take_bit */
 	atomic_fetch_or_explicit(bits_of(target), WEFT__SIGBIT(info->si_signo), memory_order_release);
 }
@@ -175,7 +177,7 @@ void weft__sigtable_drop_timer(int timer)
 
 bool weft__sigtable_take(uintptr_t target, uint64_t set, siginfo_t *info)
 {
-	while (atomic_load_explicit(&nslots, memory_order_relaxed) != 0) {
+	while (atomic_load_explicit(&weft__rt.signals_kept, memory_order_relaxed) != 0) {
 		struct slot *best = NULL;
 		uintptr_t state;
 
@@ -225,12 +227,12 @@ uint64_t weft__sigtable_pending(uintptr_t target)
 
 bool weft__sigtable_room(void)
 {
-	return atomic_load_explicit(&nslots, memory_order_relaxed) < SLOTS - SLOTS / 8;
+	return atomic_load_explicit(&weft__rt.signals_kept, memory_order_relaxed) < SLOTS - SLOTS / 8;
 }
 
 bool weft__sigtable_any(void)
 {
-	return atomic_load_explicit(&nslots, memory_order_relaxed) != 0 ||
+	return atomic_load_explicit(&weft__rt.signals_kept, memory_order_relaxed) != 0 ||
 	       atomic_load_explicit(&anybody_bits, memory_order_relaxed) != 0;
 }
 
@@ -249,6 +251,7 @@ void weft__sigtable_forked(void)
 {
 	memset(slots, 0, (char *)end() - (char *)slots);
 	memset(overruns, 0, sizeof overruns);
-	atomic_store_explicit(&nslots, 0, memory_order_relaxed);
+	atomic_store_explicit(&weft__rt.signals_kept, 0, memory_order_relaxed);
+	atomic_store_explicit(&overflowed, false, memory_order_relaxed);
 	atomic_store_explicit(&anybody_bits, 0, memory_order_relaxed);
 }

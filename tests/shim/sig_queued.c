@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * Signals that wait until a thread takes them: of a timer there is one, which tells how many expirations it stands for, and none at all once
- * the timer is deleted; queued ones come in their order, each with its value, however many they are.
+ * the timer is deleted; queued ones come in their order, each with its value, however many they are. Those that a thread has not taken end with
+ * it.
  */
 #include "synctest.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/utsname.h>
 
@@ -14,7 +16,7 @@
 enum { SIG_TIMER = 40, SIG_QUEUE = 41, PERIOD_MS = 1, WAIT_MS = 400, DELETED = 40, QUEUED = 1000 };
 
 static sigset_t set;
-static int stop;
+static int stop, step, strays;
 
 /* Linux drops what is pending of a deleted timer since 6.13. */
 static bool kernel_drops(void)
@@ -122,6 +124,52 @@ static void *bystander(void *arg)
 	return arg;
 }
 
+static void stray(int sig)
+{
+	(void)sig;
+	__atomic_fetch_add(&strays, 1, __ATOMIC_RELAXED);
+}
+
+static void *leaves_one(void *arg)
+{
+	__atomic_store_n(&step, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&step, __ATOMIC_ACQUIRE) != 2)
+		sched_yield();
+	for (int i = 0; i < 20; i++)
+		sched_yield();
+	return arg;
+}
+
+static void *takes_all(void *arg)
+{
+	CHECK_IS(pthread_sigmask(SIG_UNBLOCK, &set, NULL), 0);
+	for (int i = 0; i < 20; i++)
+		sched_yield();
+	return arg;
+}
+
+static void ended(void)
+{
+	pthread_t id;
+
+	CHECK(signal(SIG_QUEUE, stray) != SIG_ERR);
+	for (int i = 0; i < 20; i++) {
+		__atomic_store_n(&step, 0, __ATOMIC_RELEASE);
+		CHECK_IS(pthread_create(&id, NULL, leaves_one, NULL), 0);
+		while (__atomic_load_n(&step, __ATOMIC_ACQUIRE) != 1)
+			sched_yield();
+		CHECK_IS(pthread_kill(id, SIG_QUEUE), 0);
+		__atomic_store_n(&step, 2, __ATOMIC_RELEASE);
+		CHECK_IS(pthread_join(id, NULL), 0);
+		for (int k = 0; k < 3; k++) {
+			CHECK_IS(pthread_create(&id, NULL, takes_all, NULL), 0);
+			CHECK_IS(pthread_join(id, NULL), 0);
+		}
+	}
+	CHECK_IS(__atomic_load_n(&strays, __ATOMIC_RELAXED), 0);
+	CHECK(signal(SIG_QUEUE, SIG_DFL) != SIG_ERR);
+}
+
 static void *all(void *arg)
 {
 	counts(SIGEV_THREAD_ID);
@@ -131,6 +179,7 @@ static void *all(void *arg)
 		deleted(SIGEV_SIGNAL);
 	}
 	queued();
+	ended();
 	return arg;
 }
 
