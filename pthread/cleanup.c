@@ -64,6 +64,7 @@ static inline uintptr_t top_of(const struct weft__fiber *self)
 static inline void set_top(struct weft__fiber *self, uintptr_t top)
 {
 	self->slot[WEFT__SLOT_CLEANUP] = (void *)top;
+	weft__set_uses(self, WEFT__USES_SLOTS);
 }
 
 /* --- unwinding --- */
@@ -215,8 +216,10 @@ static _Noreturn void unwind(struct weft__fiber *self)
 	/* not on the stack: that is given up frame by frame */
 	struct _Unwind_Exception *exc = self->slot[WEFT__SLOT_UNWIND];
 
-	if (!exc)
+	if (!exc) {
 		exc = self->slot[WEFT__SLOT_UNWIND] = malloc(sizeof(*exc));
+		weft__set_uses(self, WEFT__USES_SLOTS);
+	}
 	if (exc && gcc_load()) {
 		memset(exc, 0, sizeof(*exc));
 		exc->exception_cleanup = swallowed;

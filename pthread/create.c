@@ -41,6 +41,8 @@ static int start_runtime(void)
 
 	param.sched_priority = 0;
 	sched_getparam(0, &param);
+	if (self->kind == WEFT__MAIN)
+		syscall(SYS_prctl, PR_GET_NAME, weft__rt.name);
 	weft__resolve_all();
 	weft__fork_handler();
 	weft__preempt_disable(self);	/* main is still on the first kernel thread */
@@ -53,7 +55,6 @@ static int start_runtime(void)
 	if (err)
 		return EAGAIN;
 	if (self->kind == WEFT__MAIN) {
-		syscall(SYS_prctl, PR_GET_NAME, self->name);
 		weft__sched_set(self, policy & ~SCHED_RESET_ON_FORK, param.sched_priority);
 		self->on_exit = at_exit;
 	}
@@ -76,8 +77,9 @@ static void publish(struct weft__fiber *f, void *arg)
 {
 	const struct newcomer *n = arg;
 
-	*n->thread = (pthread_t)weft__handle(f);
-	memcpy(f->name, n->creator->name, sizeof f->name);
+	*n->thread = (pthread_t)weft__tcb_of(f);
+	if (weft__unlikely(weft__uses(n->creator, WEFT__USES_NAME)))
+		weft__name_set(f, n->creator->name);
 	if (n->explicit)
 		f->flags |= WEFT__F_EXPLICIT_SCHED;
 }
@@ -106,6 +108,7 @@ static int create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(voi
 		s.nice = getpriority(PRIO_PROCESS, 0);
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &s.sigmask, 8);
 		syscall(SYS_prctl, PR_GET_NAME, self->name);
+		weft__set_uses(self, WEFT__USES_NAME);
 	}
 	err = weft__attr_read(attr, &s, &n.explicit);
 	return err ? err : -weft__spawn(NULL, &s);

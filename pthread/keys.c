@@ -138,6 +138,7 @@ static struct table *table_make(struct weft__fiber *self)
 	if (!t)
 		return NULL;
 	self->slot[WEFT__SLOT_KEYS] = t;
+	weft__set_uses(self, WEFT__USES_SLOTS);
 	weft__keys_watch(self);
 	return t;
 }
@@ -175,8 +176,11 @@ static bool run_destructors(struct table *t)
 
 void weft__keys_exit(struct weft__fiber *self)
 {
-	struct table *t = self->slot[WEFT__SLOT_KEYS];
+	struct table *t;
 
+	if (!weft__uses(self, WEFT__USES_SLOTS))
+		return;		/* no keys, and no robust mutexes */
+	t = self->slot[WEFT__SLOT_KEYS];
 	if (t) {
 		for (int round = 0; round < PTHREAD_DESTRUCTOR_ITERATIONS; round++)
 			if (!run_destructors(t))

@@ -29,19 +29,16 @@ static struct weft__fiber *named(pthread_t thread)
 
 static void set_name(struct weft__fiber *f, const char *name)
 {
-	size_t n = strnlen(name, sizeof f->name - 1);
-
 	if (f->kind == WEFT__MAIN) {
 		int fd = open("/proc/self/comm", O_WRONLY | O_CLOEXEC);
 
 		if (fd >= 0) {
-			if (write(fd, name, n) < 0)
+			if (write(fd, name, strnlen(name, sizeof f->name - 1)) < 0)
 				(void)0;	/* the name below is what we report */
 			close(fd);
 		}
 	}
-	memcpy(f->name, name, n);
-	f->name[n] = '\0';
+	weft__name_set(f, name);
 }
 
 WEFT__EXPORT int pthread_setname_np(pthread_t thread, const char *name)
@@ -64,7 +61,7 @@ WEFT__EXPORT int pthread_getname_np(pthread_t thread, char *name, size_t size)
 		return weft__real(pthread_getname_np)(thread, name, size);
 	if (size < sizeof f->name)
 		return ERANGE;
-	strcpy(name, f->name);
+	strcpy(name, weft__name(f));
 	return 0;
 }
 
@@ -83,7 +80,7 @@ WEFT__EXPORT int prctl(int option, ...)
 		return 0;
 	}
 	if (weft__is_fiber(self) && option == PR_GET_NAME) {
-		strcpy((char *)a[0], self->name);
+		strcpy((char *)a[0], weft__name(self));
 		return 0;
 	}
 	return weft__real(prctl)(option, a[0], a[1], a[2], a[3]);

@@ -314,6 +314,7 @@ static int lock_robust(struct weft__mutex *m, struct weft__fiber *self, bool try
 		return ENOTRECOVERABLE;
 	}
 	++*robust_held(self);
+	weft__set_uses(self, WEFT__USES_SLOTS);
 	weft__keys_watch(self);
 	return word & OWNER_DIED ? EOWNERDEAD : 0;
 }
@@ -492,6 +493,7 @@ void weft__pshared_take_back(struct weft__mutex *m)
 	weft__mutex_hold(m, held_by(weft__mutex_owner(m) == tid ? pid : weft__mutex_owner(m), self));
 	if (m->kind & WEFT__MTX_ROBUST) {
 		++*robust_held(self);
+		weft__set_uses(self, WEFT__USES_SLOTS);
 		if (libc_head(self->tcb) != list.head)
 			move(m, self, tid, pid, list.head);
 	}

@@ -80,6 +80,7 @@ static void list_add(struct weft__mutex *m, struct weft__fiber *self)
 	else
 		weft__keys_watch(self);
 	self->slot[WEFT__SLOT_ROBUST] = &m->link;
+	weft__set_uses(self, WEFT__USES_SLOTS);
 }
 
 static void list_del(struct weft__mutex *m, struct weft__fiber *self)

@@ -104,15 +104,11 @@ EXPORT uint32_t weft_id(const weft_fiber *f)
 
 EXPORT void weft_set_name(weft_fiber *f, const char *name)
 {
-	struct weft__fiber *self = inner(f);
-
-	/* The last byte stays 0 whoever else reads or writes: a reader may see a mixture, never
-	 * an unended string. */
-	strncpy(self->name, name ? name : "", sizeof(self->name) - 1);
+	weft__name_set(inner(f), name ? name : "");
 }
 
 EXPORT void weft_get_name(const weft_fiber *f, char name[16])
 {
-	memcpy(name, inner(f)->name, sizeof(inner(f)->name));
+	strncpy(name, weft__name(inner(f)), 15);
 	name[15] = '\0';
 }

@@ -227,6 +227,7 @@ int weft__affinity_set(struct weft__fiber *f, const cpu_set_t *cpus)
 		return err;
 	weft__preempt_disable(self);
 	f->cpus = set;
+	weft__set_uses(f, WEFT__USES_SCHED);
 	if (f == self)
 		apply(self->worker, set);
 	weft__preempt_enable(self);
@@ -257,6 +258,7 @@ void weft__sched_set(struct weft__fiber *f, int policy, int prio)
 
 	f->policy = policy;
 	f->prio = prio;
+	weft__set_uses(f, WEFT__USES_SCHED);
 	if (f == self)
 		f->node.prio = prio;	/* it runs: it is in no queue */
 	else

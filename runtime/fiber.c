@@ -35,6 +35,44 @@ static void fiber_main(void)
 	weft__exit(self->fn(self->arg));
 }
 
+const char *weft__name(const struct weft__fiber *f)
+{
+	return weft__uses(f, WEFT__USES_NAME) ? f->name : weft__rt.name;
+}
+
+void weft__name_set(struct weft__fiber *f, const char *name)
+{
+	strncpy(f->name, name, sizeof f->name - 1);
+	weft__set_uses(f, WEFT__USES_NAME);
+}
+
+/* The parts that most fibers leave as they are (enum weft__uses). */
+static __attribute__((noinline)) void special(struct weft__fiber *f, const struct weft__spawn *s)
+{
+	unsigned uses = 0;
+
+	if (s->policy | s->prio || s->cpus)
+		uses |= WEFT__USES_SCHED;
+	f->prio = s->prio;
+	f->policy = s->policy;
+	f->cpus = s->cpus;
+	atomic_store_explicit(&f->cpu_ns, 0, memory_order_relaxed);
+	if (s->stack_size)
+		uses |= WEFT__USES_STACK;
+	f->stack_asked = s->stack_size;
+	if (s->stack_addr) {
+		f->stack_lo = s->stack_addr;
+		f->stack_size = s->stack_size;
+		f->guard_size = 0;
+	}
+	f->alt.size = 0;
+	f->loading = 0;
+	memset(f->slot, 0, sizeof f->slot);
+	atomic_store_explicit(&f->uses, (uint8_t)uses, memory_order_relaxed);
+	if (s->name)
+		weft__name_set(f, s->name);
+}
+
 int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 {
 	struct weft__fiber *self = weft__self(), *f;
@@ -51,8 +89,8 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 									WEFT__TID_LIFE + f->tid % WEFT__TID_LIFE;
 	f->flags &= WEFT__F_TLS_MADE;
 	if (!shared || weft__rt.shared_tls) {
-		int err = f->flags & WEFT__F_TLS_MADE ? weft__tls_reset(f->tcb, f) :
-							weft__tls_make(f->tcb, f);
+		void *tcb = weft__tcb_of(f);
+		int err = f->flags & WEFT__F_TLS_MADE ? weft__tls_reset(tcb, f) : weft__tls_make(tcb, f);
 
 		if (weft__unlikely(err)) {
 			weft__preempt_disable(self);
@@ -64,17 +102,13 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	}
 	if (shared)
 		f->flags |= WEFT__F_SHARED_TLS | WEFT__F_NO_SIGNAL;
-	f->stack_asked = s->stack_size;
 	if (s->guard_size == 0)
 		f->flags |= WEFT__F_GUARD_HIDDEN;
-	top = (char *)f->stack_lo + f->stack_size;
+	top = (char *)f - weft__top_span;
 	if (weft__unlikely(s->stack_addr != NULL)) {
 		f->flags |= WEFT__F_USER_STACK;
 		if (s->stack_size < SMALL_STACK)
 			f->flags |= WEFT__F_NO_SIGNAL;
-		f->stack_lo = s->stack_addr;
-		f->stack_size = s->stack_size;
-		f->guard_size = 0;
 		top = (char *)s->stack_addr + s->stack_size;
 	}
 	f->kind = WEFT__FIBER;
@@ -84,32 +118,23 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	f->locks_held = 0;
 	f->worker = NULL;
 	f->node.prio = s->prio;
-	f->prio = s->prio;
-	f->policy = s->policy;
 	f->nice = (int8_t)s->nice;
-	f->cpus = s->cpus;
-	atomic_store_explicit(&f->cpu_ns, 0, memory_order_relaxed);
 	f->node.slices = 0;
 	f->ran_us = 0;
 	f->sigmask = s->sigmask & ~weft__own_signals();
 	if ((f->flags & (WEFT__F_USER_STACK | WEFT__F_NO_SIGNAL)) == (WEFT__F_USER_STACK | WEFT__F_NO_SIGNAL))
 		f->sigmask |= weft__preempt_bit();
-	f->alt.size = 0;
-	f->handlers = 0;
-	f->loading = 0;
 	atomic_store_explicit(&f->sig_pending, 0, memory_order_relaxed);
-	atomic_store_explicit(&f->sig_bits, 0, memory_order_relaxed);
 	atomic_store_explicit(&f->cancel, 0, memory_order_relaxed);
 	f->cancel_mode = f->point = 0;
 	f->fn = s->fn;
 	f->arg = s->arg;
-	f->result = NULL;
 	f->timer_index = 0;
 	f->on_exit = s->on_exit;
-	memset(f->slot, 0, sizeof f->slot);
-	f->name[0] = '\0';
-	if (s->name)
-		strncpy(f->name, s->name, sizeof f->name - 1);
+	/* extras: the clocks of fibers, which begin anew */
+	if (weft__unlikely(weft__uses(f, ~0u) || s->policy | s->prio || s->cpus || s->stack_size || s->name ||
+			   atomic_load_explicit(&weft__rt.extras, memory_order_relaxed)))
+		special(f, s);
 	/* relaxed: handed over by the run queue */
 	atomic_store_explicit(&f->join, s->detached ? JOIN_DETACHED : JOIN_NOBODY,
 			      memory_order_relaxed);

@@ -81,12 +81,25 @@ enum weft__cancel_mode {
 	WEFT__CANCEL_OFF = WEFT__CANCEL_DISABLED | WEFT__CANCEL_HELD | WEFT__CANCEL_ENDING,
 };
 
+/* What of a fiber's struct is not as it was made, bits of `uses`: whoever changes such a part sets its bit, and the next one to get the struct
+ * puts it right. So most fibers are made, run and joined without a look at more than the first three cache lines. */
+enum weft__uses {
+	WEFT__USES_SLOTS = 1,		/* slot[] */
+	WEFT__USES_NAME = 2,		/* name: else it is weft__rt.name */
+	WEFT__USES_SCHED = 4,		/* policy, prio, cpus */
+	WEFT__USES_STACK = 8,		/* stack_asked; stack_lo, stack_size and guard_size of a stack of the program's own */
+	WEFT__USES_OTHER = 16,		/* alt, loading */
+};
+
 struct weft__fiber {
+	/* first cache line: a switch */
 	struct weft__ctx ctx;		/* saved registers; owner: who holds the fiber */
 	struct weft__worker *worker;	/* the carrying worker; read by the fiber with preemption disabled */
 	struct weft__vp *vp;		/* the one it was last switched to on; sched.c:rotate */
 	uint32_t nopreempt;		/* the fiber only (and the handler on top of it) */
 	uint32_t preempt_pending;	/* to be looked at when preemption is enabled: signals, or make_way; the fiber and its handlers */
+
+	/* second: waits and queues */
 	uint32_t locks_held;		/* pthread mutexes held: preemption is put off for a bounded time */
 	uint32_t tid;			/* constant while the fiber lives; who owns a mutex, what libc believes the tid is */
 	_Atomic uint64_t wait;		/* sequence << 8 | state, see above */
@@ -94,49 +107,51 @@ struct weft__fiber {
 	struct weft__fiber *next;	/* inject list, pools: their owner */
 	uint64_t sigmask;		/* the program's mask for this fiber; the fiber only (others read it as a hint). With the bit of the
 					 * preemption signal: it must not be preempted by signal, there is no room for the frame */
-	_Atomic uint64_t sigwait;	/* signals that it waits for (sigwait) */
-	_Atomic uint64_t sig_bits;	/* pending without siginfo: the table was full */
 	_Atomic uint32_t sig_pending;	/* upcall/signals.c has something for it, or a cancellation */
+	_Atomic uint32_t cancel;	/* 1: asked for; stays so. Anybody writes, the fiber reads. Zero but under the shim, as is the next line */
 
-	/* cancellation (upcall/cancel.h); zero but under the shim */
-	_Atomic uint32_t cancel;	/* 1: asked for; stays so. Anybody writes, the fiber reads */
-	uint8_t cancel_mode;		/* enum weft__cancel_mode; the fiber only */
+	/* third: begin and end */
+	uint8_t cancel_mode;		/* enum weft__cancel_mode; the fiber only (upcall/cancel.h) */
 	uint8_t point;			/* 1: in a cancellation point that a request is to end; the fiber only */
 	int8_t nice;			/* told, and handed on; the fiber, others a hint */
 	uint8_t make_way;		/* 1: a preemption was refused; set before preempt_pending; the fiber and its handlers */
-
-	enum weft__kind kind;
 	uint32_t flags;			/* enum weft__flag; constant while the fiber lives, but for ENDING; the fiber only */
+	uint8_t kind;			/* enum weft__kind */
+	_Atomic uint8_t uses;		/* enum weft__uses; relaxed: read when it has ended, or by the fiber for what it has set itself */
+	uint16_t stack_class;		/* stack.c's; constant */
+	uint32_t timer_index;		/* 1 + number of its timer; 0 = it has none; timer.c, see deadline */
+	uint32_t ran_us;		/* before preemptions since it last waited, less whole quanta; preempt.c */
+	uint32_t pingpong;		/* wake-ups in a row after which this fiber waited at once; sched.c */
+	void *(*fn)(void *);
+	void *arg;
+	void *result;
+	_Atomic uintptr_t join;		/* enum weft__join, or the joiner; fiber.c */
+	void (*on_exit)(struct weft__fiber *);	/* run on the fiber before it ends, NULL = nothing */
+
+	uint64_t joiner_ticket;		/* the joiner's, before it stores itself in join */
+	uint32_t handlers;		/* program signal handlers that ran here: counts on from one life to the next, */
+	uint32_t handlers_norestart;	/* and those of them without SA_RESTART */
+	_Atomic uint64_t sigwait;	/* signals that it waits for (sigwait) */
+	_Atomic uint64_t sig_bits;	/* pending without siginfo: the table was full */
+
+	/* timer.c; guarded by the lock of timer_vp's heap, as is timer_index */
+	uint64_t deadline;
+	struct weft__timers *timers;
+
+	uint32_t id;
+	uint32_t loading;		/* dlopen and dlclose calls that it is in; modules.c */
 	void *tcb;			/* glibc thread control block = pthread_t; NULL with shared TLS */
 	struct weft__stack *stack;	/* where it came from (stack.c); NULL: not ours */
 	void *stack_lo;			/* usable stack: lowest address, */
 	size_t stack_size;		/* bytes, */
 	size_t guard_size;		/* and the guard below it */
 	size_t stack_asked;		/* what the creator asked for; 0 = the default */
-	void *(*fn)(void *);
-	void *arg;
-	void *result;
 	struct weft__altstack {
 		char *lo;		/* sigaltstack(2); the fiber only */
 		size_t size;		/* 0 = none */
 		int flags;
 	} alt;
-	_Atomic uintptr_t join;		/* enum weft__join, or the joiner; fiber.c */
-	uint64_t joiner_ticket;		/* the joiner's, before it stores itself in join */
-
-	/* timer.c; guarded by the lock of timer_vp's heap */
-	uint64_t deadline;
-	uint32_t timer_index;		/* 1 + number of its timer; 0 = it has none */
-	struct weft__timers *timers;
-
-	uint32_t ran_us;		/* before preemptions since it last waited, less whole quanta; preempt.c */
-	uint32_t pingpong;		/* wake-ups in a row after which this fiber waited at once; sched.c */
-	uint32_t loading;		/* dlopen and dlclose calls that it is in; modules.c */
-	uint32_t handlers;		/* program signal handlers that ran here, */
-	uint32_t handlers_norestart;	/* and those of them without SA_RESTART */
-	uint32_t id;
-	uint32_t stack_class;		/* stack.c's; constant */
-	char name[16];
+	char name[16];			/* to be read by weft__name */
 
 	/* extras.c */
 	const struct weft__cpuset *cpus;	/* NULL: wherever the process may; who sets it, read at a switch */
@@ -145,9 +160,24 @@ struct weft__fiber {
 
 	/* the shim's; the runtime only zeroes them when the fiber starts */
 	void *slot[8];			/* enum weft__slot in pthread/shim.h */
-	void (*on_exit)(struct weft__fiber *);	/* run on the fiber before it ends, NULL = nothing */
-
 };
+_Static_assert(offsetof(struct weft__fiber, locks_held) == 64 && offsetof(struct weft__fiber, cancel_mode) == 128 &&
+	       offsetof(struct weft__fiber, joiner_ticket) == 192, "three cache lines");
+
+static inline bool weft__uses(const struct weft__fiber *f, unsigned what)
+{
+	return atomic_load_explicit(&f->uses, memory_order_relaxed) & what;
+}
+
+static inline void weft__set_uses(struct weft__fiber *f, unsigned what)
+{
+	if (!weft__uses(f, what))
+		atomic_fetch_or_explicit(&f->uses, (uint8_t)what, memory_order_relaxed);
+}
+
+/* "" at the end of a string of at most 15. Somebody may write it meanwhile: a mixture, never without an end. */
+const char *weft__name(const struct weft__fiber *f);
+void weft__name_set(struct weft__fiber *f, const char *name);
 
 extern __thread struct weft__fiber *weft__tls_self
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
@@ -258,7 +288,14 @@ static inline struct weft__vp *weft__tcb_vp(void *tcb)
 	return *(struct weft__vp **)((char *)tcb + WEFT__TCB_VP);
 }
 extern size_t weft__tcb_span;		/* from such a block to its fiber; the same for all, but for WEFT__F_LIBC_TLS */
+extern size_t weft__tcb_tid;		/* from such a block to libc's copy of its tid */
 extern size_t weft__top_span;		/* from the top of its stack to its fiber */
+
+/* f->tcb of a fiber that was spawned, without a look at it. */
+static inline void *weft__tcb_of(const struct weft__fiber *f)
+{
+	return (char *)(uintptr_t)f - weft__tcb_span;
+}
 
 /* Where a row of fibers is gone through: fetch what will be touched of the next one. Stacks lie megabytes apart, so that each of its pieces costs a
  * walk through the page table, too. A hint: `f` may be NULL, or not a fiber any more. (always_inline: gcc 12 drops calls of what only fetches.) */
@@ -266,10 +303,12 @@ static inline __attribute__((always_inline)) void weft__fetch_for_spawn(const st
 {
 	uintptr_t fiber = (uintptr_t)f, tcb = fiber - weft__tcb_span;
 
-	for (size_t at = 0; at < sizeof *f; at += 64)
+	for (size_t at = 0; at < 192; at += 64)		/* which are its first */
 		__builtin_prefetch((void *)(fiber + at), 1);
-	__builtin_prefetch((void *)tcb, 1);
-	__builtin_prefetch((void *)(tcb - 64), 1);
+	for (size_t at = 0; at < 256; at += 64)		/* libc's own */
+		__builtin_prefetch((void *)(tcb - at), 1);
+	__builtin_prefetch((void *)(tcb + weft__tcb_tid), 1);
+	__builtin_prefetch((void *)(fiber - weft__top_span - 64), 1);
 }
 
 static inline __attribute__((always_inline)) void weft__fetch_for_switch(const struct weft__fiber *f)
@@ -278,7 +317,10 @@ static inline __attribute__((always_inline)) void weft__fetch_for_switch(const s
 
 	__builtin_prefetch((void *)fiber, 1);
 	__builtin_prefetch((void *)(fiber + 64), 1);
+	__builtin_prefetch((void *)(fiber + 128), 1);
+	__builtin_prefetch((void *)(fiber - weft__tcb_span - 64), 1);
 	__builtin_prefetch((void *)(fiber - weft__tcb_span), 1);
+	__builtin_prefetch((void *)(fiber - weft__tcb_span + 128), 1);
 	__builtin_prefetch((void *)(fiber - weft__top_span - 64), 1);
 }
 

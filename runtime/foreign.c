@@ -65,6 +65,7 @@ static struct weft__fiber *foreigner(pid_t tid)
 	f->tid = (uint32_t)tid;
 	weft__unlock(&lock, WEFT__RANK_LEAF);
 	memset(f->slot, 0, sizeof f->slot);
+	atomic_store_explicit(&f->uses, 0, memory_order_relaxed);
 	f->nopreempt = 0;
 	f->locks_held = 0;
 	f->handlers = 0;

@@ -85,8 +85,10 @@ static void begin(bool for_good)
 	weft__lock(&mods.lock, WEFT__RANK_POOL);
 	if (for_good)
 		mods.for_good++;
-	else
+	else {
 		self->loading++;
+		weft__set_uses(self, WEFT__USES_OTHER);
+	}
 	if (mods.open++ == 0) {
 		bump();			/* L1 */
 		if (mods.anchor)

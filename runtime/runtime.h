@@ -139,6 +139,7 @@ struct weft__rt {
 	unsigned nvps;
 	struct weft__vp *vp;		/* [nvps] */
 	struct weft__fiber *main;	/* the process's first thread; in the child of fork, the one that called it */
+	char name[16];			/* of fibers that were given none; set before there are any */
 	pid_t pid;
 	int timer_slack;		/* of main before the start, ns: what children inherit; workers have their own */
 	int signo;			/* preempts */

@@ -36,7 +36,7 @@
 #define AT_MINSIGSTKSZ 51
 #endif
 
-size_t weft__tcb_span, weft__top_span;
+size_t weft__tcb_span, weft__tcb_tid, weft__top_span;
 
 #define PAGE 4096ul
 #define MAX_CLASSES 64

@@ -616,7 +616,7 @@ static bool resolve(void)
 	if (tls.align < 64)
 		tls.align = 64;
 	tls.tcb_size = *size;
-	tls.tid_offset = tid[2];
+	tls.tid_offset = weft__tcb_tid = tid[2];
 	list_offset = list && list[2] + 2 * sizeof(void *) <= *size ? list[2] : 0;
 	if (tls.tcb_size < sizeof(struct tcb_head) || tls.size < tls.tcb_size ||
 	    tls.tid_offset >= tls.tcb_size)

@@ -48,6 +48,7 @@ int weft__altstack_set(const stack_t *new, stack_t *old)
 		self->alt.lo = mode == SS_DISABLE ? NULL : new->ss_sp;
 		self->alt.size = mode == SS_DISABLE ? 0 : new->ss_size;
 		self->alt.flags = new->ss_flags & (int)SS_AUTODISARM;
+		weft__set_uses(self, WEFT__USES_OTHER);
 	}
 	if (old)
 		*old = was;

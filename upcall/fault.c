@@ -112,7 +112,7 @@ static bool overflows(const struct weft__fiber *self, const siginfo_t *info, uin
 
 static void report(const struct weft__fiber *self)
 {
-	const char *name = self->name[0] ? self->name : program_invocation_short_name;
+	const char *name = weft__name(self)[0] ? weft__name(self) : program_invocation_short_name;
 	struct rlimit rl = { 0, 0 };
 
 	if (self->kind == WEFT__MAIN) {
