@@ -189,6 +189,8 @@ struct weft__iowait {
 	bool edge;		/* weft__io_dry did the looking: the wait is for what was reported since */
 	bool part;		/* something was transferred already: an error met now is for the next call */
 	uint32_t seen;
+	struct weft__netrec *rec;	/* see weft__netpoll_look; NULL: there was none */
+	uint64_t word;		/* weft__fd_word as of the last look; 0 = none yet */
 	uint64_t deadline;
 	uint64_t limit;		/* a time limit of the call itself; 0 = none */
 	uint32_t norestart;	/* handlers without SA_RESTART that had run before the first wait */

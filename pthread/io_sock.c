@@ -14,6 +14,10 @@
 #include <sys/socket.h>
 #include <time.h>
 
+/* Of the ways to receive and to send each has its own copy of what follows, in which struct xfer is not in memory: of a thread that waits here
+ * as little of the stack is in use as can be, and what there is of it has to come into the cache when it goes on. */
+#define SHORT_WAY inline __attribute__((always_inline))
+
 /* One recvfrom, recvmsg, sendto or sendmsg. */
 struct xfer {
 	int nr;
@@ -26,21 +30,21 @@ struct xfer {
 };
 
 /* Without the mechanics of a point: it does not wait, and the extra returns behind a system call are mispredicted. */
-static long attempt(const struct xfer *x)
+static SHORT_WAY long attempt(const struct xfer *x)
 {
 	if (x->nr == SYS_recvmsg || x->nr == SYS_sendmsg)
 		return weft__sys(x->nr, x->fd, x->buf, x->flags | MSG_DONTWAIT);
 	return weft__sys(x->nr, x->fd, x->buf, x->len, x->flags | MSG_DONTWAIT, x->addr, x->addrlen);
 }
 
-static long block(const struct xfer *x)
+static SHORT_WAY long block(const struct xfer *x)
 {
 	if (x->nr == SYS_recvmsg || x->nr == SYS_sendmsg)
 		return weft__sys_point(x->nr, x->fd, x->buf, x->flags);
 	return weft__sys_point(x->nr, x->fd, x->buf, x->len, x->flags, x->addr, x->addrlen);
 }
 
-static long transfer(struct weft__fiber *self, struct xfer *x, struct weft__iowait *w)
+static SHORT_WAY long transfer(struct weft__fiber *self, struct xfer *x, struct weft__iowait *w)
 {
 	bool in = w->events == EPOLLIN, waits = !(x->flags & (MSG_DONTWAIT | MSG_ERRQUEUE | (in ? MSG_OOB : 0)));
 
@@ -48,8 +52,9 @@ static long transfer(struct weft__fiber *self, struct xfer *x, struct weft__iowa
 		weft__fd_unlearn(x->fd, WEFT__FACT_TCP);
 	if (in && waits && weft__fd_waits_for_more(x->fd) && weft__io_nonblock(x->fd) == 0)
 		return WEFT__MARKED_LONG(self, block(x));
-	for (;;) {
-		bool dry = weft__io_dry(w) && waits;
+	/* Sending, the first try is made without a look: it succeeds as a rule, and if not there is another one. */
+	for (bool looks = in;; looks = true) {
+		bool dry = looks && weft__io_dry(w) && waits;
 		long r = dry ? -EAGAIN : weft__io_broke(w) ? -ECONNRESET : attempt(x);
 		bool emptied = r == -EAGAIN || (r > 0 && (size_t)r < x->len);
 		bool connects = r == -EINPROGRESS && !in;	/* TCP Fast Open, but the data have to wait for the connection */
@@ -59,6 +64,8 @@ static long transfer(struct weft__fiber *self, struct xfer *x, struct weft__iowa
 			weft__io_drained(w);
 		if ((r != -EAGAIN && !connects) || !waits)
 			return r;
+		if (!looks && !connects)
+			continue;
 		v = weft__io_wait(self, w);
 		if (v < 0)
 			return connects && v == -EAGAIN ? r : v;
@@ -79,7 +86,7 @@ static bool is_stream(int fd)
 }
 
 /* The first `done` of `total` bytes went; go on until all did. Returns how many did. */
-static long finish(struct weft__fiber *self, int nr, int fd, const struct iovec *iov, size_t cnt,
+static __attribute__((noinline)) long finish(struct weft__fiber *self, int nr, int fd, const struct iovec *iov, size_t cnt,
 		   size_t done, size_t total, int flags, struct weft__iowait *w)
 {
 	struct iovec rest[WEFT__IO_IOV];
@@ -100,28 +107,27 @@ static long finish(struct weft__fiber *self, int nr, int fd, const struct iovec 
 	return (long)done;
 }
 
-static long do_recv(struct weft__fiber *self, struct xfer *x, const struct iovec *iov,
-		    size_t cnt)
+static SHORT_WAY long do_recv(struct weft__fiber *self, struct xfer *x, const struct iovec *iov, size_t cnt)
 {
 	struct weft__iowait w = { .fd = x->fd, .events = EPOLLIN, .socket = true };
+	bool all = x->flags & MSG_WAITALL && !(x->flags & (MSG_DONTWAIT | MSG_OOB | MSG_ERRQUEUE));
 	size_t total;
 	long r;
 
-	if (!(x->flags & MSG_WAITALL) || x->flags & (MSG_DONTWAIT | MSG_OOB | MSG_ERRQUEUE))
-		return transfer(self, x, &w);
 	/* MSG_PEEK: more of what stays in the queue, and no event tells. Control data: they may come with any part, and a part with
 	 * descriptors is the last one; a try for the rest would need the buffer that the first one has had. */
-	if (x->flags & MSG_PEEK || (x->nr == SYS_recvmsg && ((struct msghdr *)x->buf)->msg_controllen))
+	if (all && (x->flags & MSG_PEEK || (x->nr == SYS_recvmsg && ((struct msghdr *)x->buf)->msg_controllen)))
 		return WEFT__MARKED_LONG(self, block(x));
-	total = weft__iov_total(iov, cnt);
 	r = transfer(self, x, &w);
-	if (r <= 0 || (size_t)r >= total || !is_stream(x->fd))
+	if (!all || r <= 0)
+		return r;
+	total = weft__iov_total(iov, cnt);
+	if ((size_t)r >= total || !is_stream(x->fd))
 		return r;
 	return finish(self, SYS_recvmsg, x->fd, iov, cnt, (size_t)r, total, x->flags, &w);
 }
 
-static long do_send(struct weft__fiber *self, struct xfer *x, const struct iovec *iov,
-		    size_t cnt)
+static SHORT_WAY long do_send(struct weft__fiber *self, struct xfer *x, const struct iovec *iov, size_t cnt)
 {
 	struct weft__iowait w = { .fd = x->fd, .events = EPOLLOUT, .socket = true };
 	size_t total = weft__iov_total(iov, cnt);

@@ -39,26 +39,31 @@ int weft__io_nonblock(int fd)
 /* A try may be spared only if one that fails would lead to a wait without end. */
 #define WAITS (WEFT__FACT_STREAM | WEFT__FACT_TCP | WEFT__FACT_BLOCKS | WEFT__FACT_NO_RCVTIMEO)
 
+static bool look(struct weft__iowait *w)
+{
+	w->word = weft__fd_word(w->fd);
+	w->edge = w->word & WEFT__FACT_STREAM;
+	if (!w->edge)
+		return false;
+	if (!w->rec)
+		w->rec = weft__netpoll_record(w->fd);
+	return weft__netpoll_look(w->rec, w->events, &w->seen);
+}
+
 bool weft__io_dry(struct weft__iowait *w)
 {
-	uint64_t word = weft__fd_word(w->fd);
-
-	w->edge = word & WEFT__FACT_STREAM;
-	return w->edge && weft__netpoll_look(w->fd, w->events, &w->seen) && (word & WAITS) == WAITS;
+	return look(w) && (w->word & WAITS) == WAITS;
 }
 
 bool weft__io_empty(struct weft__iowait *w)
 {
-	uint64_t word = weft__fd_word(w->fd);
-
-	w->edge = word & WEFT__FACT_STREAM;
-	return w->edge && weft__netpoll_look(w->fd, w->events, &w->seen) && word & WEFT__FACT_TCP;
+	return look(w) && w->word & WEFT__FACT_TCP;
 }
 
 void weft__io_drained(const struct weft__iowait *w)
 {
-	if (w->edge)
-		weft__netpoll_dry(w->fd, w->seen);
+	if (w->edge && w->rec)
+		weft__netpoll_dry(w->rec, w->seen);
 }
 
 int weft__io_ready(int fd, int events)
@@ -84,13 +89,18 @@ static int check(struct weft__iowait *w)
 	uint32_t untimed = w->events & EPOLLOUT ? WEFT__FACT_NO_SNDTIMEO : WEFT__FACT_NO_RCVTIMEO;
 	struct timeval tv = { 0, 0 };
 	socklen_t len = sizeof tv;
-	int r = weft__io_nonblock(w->fd);
-	uint64_t word;
+	uint64_t word = w->word;
+	int r;
 
+	w->deadline = WEFT__NEVER;
+	if ((word & (WEFT__FACT_BLOCKS | untimed)) == (WEFT__FACT_BLOCKS | untimed) && !w->limit) {
+		w->checked = true;	/* nothing to ask */
+		return 0;
+	}
+	r = weft__io_nonblock(w->fd);
 	if (r)
 		return r < 0 ? r : -EAGAIN;
 	w->checked = true;
-	w->deadline = WEFT__NEVER;
 	word = weft__fd_word(w->fd);
 	if (w->socket && !(word & untimed) &&
 	    weft__sys(SYS_getsockopt, w->fd, SOL_SOCKET,
@@ -148,7 +158,7 @@ int weft__io_wait(struct weft__fiber *self, struct weft__iowait *w)
 	if (w->norestart != weft__handlers_norestart(self))
 		return -EINTR;
 	handlers = weft__handlers_run(self);
-	r = w->edge ? weft__netpoll_wait_edge(w->fd, w->events, w->seen, w->deadline) :
+	r = w->edge ? weft__netpoll_wait_edge(w->fd, w->rec, w->events, w->seen, w->deadline) :
 		      weft__netpoll_wait(w->fd, w->events, w->deadline);
 	switch (r) {
 	case 0:

@@ -103,7 +103,7 @@ static long poll_until(struct wait *w, struct pollfd *fds, nfds_t n)
 			weft__sleep_until(w->deadline);
 			continue;
 		}
-		v = io.edge ? weft__netpoll_wait_edge(io.fd, (uint32_t)fds[0].events, io.seen, w->deadline) :
+		v = io.edge ? weft__netpoll_wait_edge(io.fd, io.rec, (uint32_t)fds[0].events, io.seen, w->deadline) :
 			      weft__netpoll_wait_many(fds, n, w->deadline);
 		if (v == -EBADF)	/* poll(2) has its own way to say it */
 			continue;

@@ -251,6 +251,23 @@ static inline bool something_around(const struct weft__vp *vp)
 	       atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed);
 }
 
+/* In fifo's list there is nothing but fibers: it may be gone through. Then the next one has been fetched the last time, and shows where its
+ * stack is to be continued. */
+static inline __attribute__((always_inline)) void fetch_ahead(struct weft_sched_node *next)
+{
+	const char *sp;
+
+	if (weft__unlikely(weft__rt.ops != &weft_sched_fifo)) {
+		weft__fetch_for_switch(fiber_of_node(next));
+		return;
+	}
+	sp = fiber_of_node(next)->ctx.sp;
+	for (size_t at = 0; at < 832; at += 64)
+		__builtin_prefetch(sp + at, 1);
+	if (next->next)
+		weft__fetch_for_switch(fiber_of_node(next->next));
+}
+
 static struct weft__fiber *pick_queued(struct weft__vp *vp, bool slot_first)
 {
 	struct weft__fiber *f;
@@ -266,7 +283,7 @@ static struct weft__fiber *pick_queued(struct weft__vp *vp, bool slot_first)
 		if (f) {
 			add_len(vp, (uint32_t)-1);
 			if (n->next)		/* the next in line, in most policies */
-				weft__fetch_for_switch(fiber_of_node(n->next));
+				fetch_ahead(n->next);
 			if (weft__unlikely(n->slices))
 				vp->computes = false;
 		}

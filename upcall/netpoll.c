@@ -53,7 +53,7 @@
 struct waiter {
 	struct weft__fiber *fiber;
 	uint64_t ticket;
-	struct record *rec;
+	struct weft__netrec *rec;
 	struct waiter *next, *prev;	/* guarded by rec->lock, as is all below */
 	uint32_t events;
 	uint32_t seen;			/* the caller's, before its try; with `edge` */
@@ -62,7 +62,7 @@ struct waiter {
 	bool closed;
 };
 
-struct record {
+struct weft__netrec {
 	struct weft__lock lock;
 	uint16_t closing;		/* closes under way */
 	bool added;			/* a guess: the descriptor is in the epoll set */
@@ -73,7 +73,7 @@ struct record {
 	struct waiter *first, *last;
 };
 
-static struct record *_Atomic top[TOP];
+static struct weft__netrec *_Atomic top[TOP];
 /* written by start, rebuild, forked; relaxed: a stale number is detected */
 static _Atomic int epfd = -1;
 static _Atomic int evfd = -1;
@@ -95,10 +95,10 @@ static int load(_Atomic int *fd)
 
 /* The record of a number; makes it if `create`. NULL: none, or the number is too high, or no
  * memory. */
-static struct record *record_of(int fd, bool create)
+static struct weft__netrec *record_of(int fd, bool create)
 {
-	struct record *_Atomic *slot;
-	struct record *chunk, *fresh;
+	struct weft__netrec *_Atomic *slot;
+	struct weft__netrec *chunk, *fresh;
 	long mem;
 
 	if (fd < 0 || fd >= TOP * CHUNK)
@@ -113,7 +113,7 @@ static struct record *record_of(int fd, bool create)
 					 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (mem < 0 && mem > -4096)
 			return NULL;
-		fresh = (struct record *)mem;
+		fresh = (struct weft__netrec *)mem;
 		/* [NETPOLL-1] acq_rel; pairs with acquire above */
 		if (atomic_compare_exchange_strong_explicit(slot, &chunk, fresh,
 				memory_order_acq_rel, memory_order_acquire))
@@ -138,26 +138,26 @@ static bool instance_alive(void)
 	return ctl(EPOLL_CTL_MOD, load(&evfd), EPOLLIN, BREAK) == 0;
 }
 
-static uint32_t edges_of(struct record *r)
+static uint32_t edges_of(struct weft__netrec *r)
 {
 	/* relaxed: who relies on it holds the lock, or knows that the number is still the same file's and is told by the lock
 	 * later if it is not */
 	return atomic_load_explicit(&r->edge, memory_order_relaxed);
 }
 
-static void set_edges(struct record *r, uint32_t edge)
+static void set_edges(struct weft__netrec *r, uint32_t edge)
 {
 	atomic_store_explicit(&r->edge, edge, memory_order_relaxed);
 }
 
-static _Atomic uint32_t *count_of(struct record *r, uint32_t events)
+static _Atomic uint32_t *count_of(struct weft__netrec *r, uint32_t events)
 {
 	return events & EPOLLOUT ? &r->seen_out : &r->seen_in;
 }
 
 /* Arm for the union over the list; with `edge`, or if it is so already, for good. 0, -EBADF, -EPERM, -ESTALE (the instance is gone),
  * -EAGAIN (the number has just changed hands), -ENOSYS (epoll cannot do it: nested too deep, no memory). */
-static int arm(struct record *r, int fd, bool edge)
+static int arm(struct weft__netrec *r, int fd, bool edge)
 {
 	uint32_t want = 0, set, how;
 	int err = 0;
@@ -196,7 +196,7 @@ static int arm(struct record *r, int fd, bool edge)
 	return err == -EBADF ? -EAGAIN : -ENOSYS;
 }
 
-static void link_waiter(struct record *r, struct waiter *w)
+static void link_waiter(struct weft__netrec *r, struct waiter *w)
 {
 	w->next = NULL;
 	w->prev = r->last;
@@ -208,7 +208,7 @@ static void link_waiter(struct record *r, struct waiter *w)
 	w->linked = true;
 }
 
-static void unlink_waiter(struct record *r, struct waiter *w)
+static void unlink_waiter(struct weft__netrec *r, struct waiter *w)
 {
 	if (w->prev)
 		w->prev->next = w->next;
@@ -268,7 +268,7 @@ static void rebuild(void)
 		if (build() != 0)
 			weft__die("the program closed the epoll instance; no new one can be made");
 		for (int c = 0; c < TOP; c++) {
-			struct record *chunk = record_of(c * CHUNK, false);
+			struct weft__netrec *chunk = record_of(c * CHUNK, false);
 
 			for (int i = 0; chunk && i < CHUNK; i++) {
 				weft__lock(&chunk[i].lock, WEFT__RANK_NETPOLL);
@@ -308,12 +308,12 @@ void weft__netpoll_forked(void)
 	atomic_store_explicit(&sleeper, 0, memory_order_relaxed);
 	atomic_store_explicit(&rebuilding, 0, memory_order_relaxed);
 	for (int c = 0; c < TOP; c++) {
-		struct record *chunk = record_of(c * CHUNK, false);
+		struct weft__netrec *chunk = record_of(c * CHUNK, false);
 
 		for (int i = 0; chunk && i < CHUNK; i++)
 			if (chunk[i].first || chunk[i].added || chunk[i].closing ||
 			    atomic_load_explicit(&chunk[i].lock.word, memory_order_relaxed))
-				chunk[i] = (struct record){ .first = NULL };
+				chunk[i] = (struct weft__netrec){ .first = NULL };
 	}
 }
 
@@ -359,9 +359,8 @@ bool weft__netpoll_busy(void)
 
 /* Put `w` in the list of `fd` and arm it. On failure it is not linked. -EAGAIN: the number is being
  * closed. -EALREADY: something was reported since the caller's try. */
-static int waiter_add(struct waiter *w, int fd)
+static int waiter_add(struct waiter *w, int fd, struct weft__netrec *r)
 {
-	struct record *r = record_of(fd, true);
 	int err;
 
 	if (r == NULL)
@@ -421,9 +420,12 @@ static int give_a_moment(uint64_t deadline)
 	return weft__sleep_until(deadline - now < MOMENT_NS ? deadline : now + MOMENT_NS) == WEFT__INTERRUPTED ? -EINTR : 0;
 }
 
-/* Wait for all of `w`, whose fd and events are in `fds`. `seen` (n is 1): see weft__netpoll_wait_edge. */
-static int wait_all(struct weft__fiber *self, struct waiter *w, const struct pollfd *fds, nfds_t n,
-		    const uint32_t *seen, uint64_t deadline)
+/* As little of the stack as can be is to be in use while a fiber waits, for it has to come into the cache again. */
+#define SHORT_WAY inline __attribute__((always_inline))
+
+/* Wait for all of `w`, whose fd and events are in `fds`. `seen` and `r`, which may be NULL (n is 1): see weft__netpoll_wait_edge. */
+static SHORT_WAY int wait_all(struct weft__fiber *self, struct waiter *w, const struct pollfd *fds, nfds_t n, struct weft__netrec *r,
+			      const uint32_t *seen, uint64_t deadline)
 {
 	uint64_t ticket;
 	nfds_t done = 0;
@@ -443,7 +445,7 @@ static int wait_all(struct weft__fiber *self, struct waiter *w, const struct pol
 		w[done].linked = w[done].closed = false;
 		w[done].edge = seen != NULL;
 		w[done].seen = seen ? *seen : 0;
-		err = waiter_add(&w[done], fds[done].fd);
+		err = waiter_add(&w[done], fds[done].fd, r ? r : record_of(fds[done].fd, true));
 		if (err == -EPERM && n > 1)
 			err = 0;	/* always ready, says poll(2): the caller knows better */
 		if (err)
@@ -469,7 +471,7 @@ static int wait_all(struct weft__fiber *self, struct waiter *w, const struct pol
 	return err == -EALREADY ? 0 : err;
 }
 
-static int wait_one(int fd, uint32_t events, const uint32_t *seen, uint64_t deadline)
+static SHORT_WAY int wait_one(int fd, struct weft__netrec *r, uint32_t events, const uint32_t *seen, uint64_t deadline)
 {
 	struct weft__fiber *self = weft__self();
 	struct pollfd p = { .fd = fd, .events = (short)events };
@@ -479,18 +481,21 @@ static int wait_one(int fd, uint32_t events, const uint32_t *seen, uint64_t dead
 		return -ENOSYS;
 	if (fd < 0)
 		return -EBADF;
-	return wait_all(self, &w, &p, 1, seen, deadline);
+	return wait_all(self, &w, &p, 1, r, seen, deadline);
 }
 
 int weft__netpoll_wait(int fd, uint32_t events, uint64_t deadline)
 {
-	return wait_one(fd, events, NULL, deadline);
+	return wait_one(fd, NULL, events, NULL, deadline);
 }
 
-bool weft__netpoll_look(int fd, uint32_t events, uint32_t *seen)
+struct weft__netrec *weft__netpoll_record(int fd)
 {
-	struct record *r = record_of(fd, false);
+	return record_of(fd, false);
+}
 
+bool weft__netpoll_look(struct weft__netrec *r, uint32_t events, uint32_t *seen)
+{
 	*seen = 0;
 	if (r == NULL)
 		return false;
@@ -501,19 +506,17 @@ bool weft__netpoll_look(int fd, uint32_t events, uint32_t *seen)
 	       atomic_load_explicit(&r->dry, memory_order_relaxed) == *seen;
 }
 
-void weft__netpoll_dry(int fd, uint32_t seen)
+void weft__netpoll_dry(struct weft__netrec *r, uint32_t seen)
 {
-	struct record *r = record_of(fd, false);
-
 	/* relaxed: it says something of the time of that count only. Should the number have changed hands since, then whoever added
 	 * the new file had the kernel look at it, and the count has moved on if there was something to read. */
 	if (r)
 		atomic_store_explicit(&r->dry, seen, memory_order_relaxed);
 }
 
-int weft__netpoll_wait_edge(int fd, uint32_t events, uint32_t seen, uint64_t deadline)
+int weft__netpoll_wait_edge(int fd, struct weft__netrec *r, uint32_t events, uint32_t seen, uint64_t deadline)
 {
-	return wait_one(fd, events, &seen, deadline);
+	return wait_one(fd, r, events, &seen, deadline);
 }
 
 int weft__netpoll_wait_many(const struct pollfd *fds, nfds_t n, uint64_t deadline)
@@ -534,7 +537,7 @@ int weft__netpoll_wait_many(const struct pollfd *fds, nfds_t n, uint64_t deadlin
 			return -EPERM;
 		w = (struct waiter *)mem;
 	}
-	err = wait_all(self, w, fds, n, NULL, deadline);
+	err = wait_all(self, w, fds, n, NULL, NULL, deadline);
 	if (w != few)
 		sys(SYS_munmap, (long)w, (long)(n * sizeof *w), 0, 0);
 	return err == -EBADF ? 0 : err;	/* poll(2) has its own way to say it */
@@ -552,7 +555,7 @@ static bool in_vfork_child(const struct weft__fiber *self)
 bool weft__netpoll_closing(int fd)
 {
 	struct weft__fiber *self;
-	struct record *r;
+	struct weft__netrec *r;
 
 	if (load(&epfd) < 0)
 		return false;
@@ -591,7 +594,7 @@ bool weft__netpoll_closing(int fd)
 void weft__netpoll_closed(int fd)
 {
 	struct weft__fiber *self = weft__self();
-	struct record *r = record_of(fd, false);
+	struct weft__netrec *r = record_of(fd, false);
 
 	if (r == NULL)
 		return;
@@ -606,7 +609,7 @@ void weft__netpoll_closed(int fd)
 void weft__netpoll_born(int fd)
 {
 	struct weft__fiber *self;
-	struct record *r = record_of(fd, false);
+	struct weft__netrec *r = record_of(fd, false);
 
 	if (r == NULL || !edges_of(r))
 		return;
@@ -631,7 +634,7 @@ static void count(_Atomic uint32_t *seen)
 /* Wake whoever wanted one of `events` of `fd`. Returns how many. */
 static int deliver(int fd, uint32_t events, bool *stale)
 {
-	struct record *r = record_of(fd, false);
+	struct weft__netrec *r = record_of(fd, false);
 	struct waiter *w, *next;
 	int woken = 0;
 

@@ -34,9 +34,11 @@ int weft__netpoll_wait(int fd, uint32_t events, uint64_t deadline);
  *     could not: stream sockets, listening ones included. (A datagram socket may be writable all the time while sends fail.)
  * First look, then try, then wait with what look gave as `seen`. look returns true if a try is known to fail: nothing was reported
  * since one that left nothing to read behind, which weft__netpoll_dry told. `events` is EPOLLIN or EPOLLOUT. */
-bool weft__netpoll_look(int fd, uint32_t events, uint32_t *seen);
-void weft__netpoll_dry(int fd, uint32_t seen);
-int weft__netpoll_wait_edge(int fd, uint32_t events, uint32_t seen, uint64_t deadline);
+struct weft__netrec;
+struct weft__netrec *weft__netpoll_record(int fd);	/* what is kept of the number; NULL: nothing yet. Stays where it is */
+bool weft__netpoll_look(struct weft__netrec *r, uint32_t events, uint32_t *seen);
+void weft__netpoll_dry(struct weft__netrec *r, uint32_t seen);		/* r not NULL */
+int weft__netpoll_wait_edge(int fd, struct weft__netrec *r, uint32_t events, uint32_t seen, uint64_t deadline);
 /* The number has just been given to a new file. Cheap. */
 void weft__netpoll_born(int fd);
 
