@@ -9,10 +9,17 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "runtime/hooks.h"
+#include "runtime/wait.h"
 #include "upcall/bell.h"
 #include "upcall/netpoll.h"
+#include "upcall/uring.h"
 
-#define SQ 8u			/* submitted one at a time */
+#define BATCH 16u		/* operations handed over at a time: more save little more, and the first ones wait for them */
+#define SQ (2 * BATCH)		/* each may have a bell */
+#define GAP_NS 5000u		/* fibers that take longer than that from one operation to the next, */
+#define SLACK_NS 20000u		/* and not by chance, are not worth waiting for */
+#define HOLD 256u		/* operations; then they are tried again */
 #define CQ 2048u		/* operations under way on one VP */
 #define BELLS 16u		/* of the operations under way on a ring, so many have one */
 /* Linux 5.12: operations that must wait are done by threads with the caller's identity */
@@ -168,14 +175,86 @@ static void fill_bell(struct io_uring_sqe *sqe, int fd)
 	sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
 }
 
+/* The kernel does not take what is from `head` on. */
+static void refuse(struct weft__ring *r, uint32_t head, uint32_t tail)
+{
+	for (; head != tail; head++) {
+		struct weft__operation *op = (void *)(uintptr_t)r->sqe[head & r->sq_mask].user_data;
+		struct weft__fiber *f;
+		uint64_t ticket;
+
+		if (!op)		/* a bell */
+			continue;
+		r->submitted--;
+		atomic_fetch_sub_explicit(&weft__rings.under_way, 1, memory_order_relaxed);
+		weft__lock(&r->lock, WEFT__RANK_NETPOLL);
+		f = op->fiber;
+		ticket = op->ticket;
+		op->res = -ENOSYS;
+		/* [URING-3] release; pairs with acquire in uring.c:is_done */
+		atomic_store_explicit(&op->done, 1, memory_order_release);
+		weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+		weft__wait_wake(f, ticket, WEFT__WOKEN);
+	}
+}
+
+/* Has the first one waited too long for the others? */
+static bool late(const struct weft__ring *r)
+{
+	return weft__now() - r->since > SLACK_NS + r->prepared * (uint64_t)GAP_NS;
+}
+
+static void hand_over(struct weft__ring *r, struct weft__vp *vp)
+{
+	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed), head;
+	long got;
+
+	if (atomic_load_explicit(&vp->prepared, memory_order_relaxed)) {
+		/* relaxed: [BATCH] is about its being set */
+		atomic_store_explicit(&vp->prepared, false, memory_order_relaxed);
+		if (late(r))
+			r->hold = HOLD;
+	}
+	r->prepared = 0;
+	do {
+		/* [URING-2] acquire; pairs with the kernel's release: so much it has taken */
+		head = atomic_load_explicit(r->sq_head, memory_order_acquire);
+		if (head == tail)
+			return;
+		/* more than once where it stops at an operation that it does not know, whose completion says so */
+		got = weft__arch_syscall(SYS_io_uring_enter, r->fd, tail - head, 0, 0, 0, 0);
+		if (weft__likely(got == tail - head))
+			return;
+	} while (got > 0);
+	/* [URING-2] acquire; pairs with the kernel's release: did it take some all the same? */
+	head = atomic_load_explicit(r->sq_head, memory_order_acquire);
+	atomic_store_explicit(r->sq_tail, head, memory_order_relaxed);
+	if (got == -EBADF || got == -EOPNOTSUPP || got == -EINVAL)
+		r->dead = true;		/* the program has closed our descriptor */
+	refuse(r, head, tail);
+}
+
+void weft__hook_submit(struct weft__vp *vp)
+{
+	/* relaxed: written by an owner of this VP */
+	hand_over(atomic_load_explicit(&weft__rings.of[vp->index], memory_order_relaxed), vp);
+	weft__uring_drain();		/* who handed over its own operation does that before it parks */
+}
+
+/* Will a fiber run next that is about to hand over an operation? Hints: sched.c looks who it is. */
+static bool another_comes(const struct weft__vp *vp)
+{
+	return vp->burst && (atomic_load_explicit(&vp->len, memory_order_relaxed) ||
+			     atomic_load_explicit(&vp->runnext, memory_order_relaxed));
+}
+
 bool weft__ring_submit(struct weft__ring *r, struct weft__vp *vp, struct weft__worker *w, const struct io_uring_sqe *sqe)
 {
-	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed), head, n = 1;
+	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed), n = 1;
 	/* relaxed: old values of what others have taken only make it look fuller */
 	uint32_t in_flight = r->submitted + atomic_load_explicit(&r->strays, memory_order_relaxed) -
 			     atomic_load_explicit(r->cq_head, memory_order_relaxed);
 	int bell;
-	long got;
 
 	if ((int32_t)in_flight >= (int32_t)r->cq_size / 2)
 		return false;
@@ -193,19 +272,17 @@ bool weft__ring_submit(struct weft__ring *r, struct weft__vp *vp, struct weft__w
 	r->submitted++;
 	/* [URING-2] release; pairs with the kernel's acquire */
 	atomic_store_explicit(r->sq_tail, tail + n, memory_order_release);
-	got = weft__arch_syscall(SYS_io_uring_enter, r->fd, n, 0, 0, 0, 0);
-	if (weft__likely(got == n))
+	if (r->hold)
+		r->hold--;
+	if (++r->prepared >= BATCH || r->hold || !another_comes(vp) || (r->prepared > 1 && late(r))) {
+		hand_over(r, vp);
 		return true;
-	/* [URING-2] acquire; pairs with the kernel's release: did it take it all the same? */
-	head = atomic_load_explicit(r->sq_head, memory_order_acquire);
-	atomic_store_explicit(r->sq_tail, head, memory_order_relaxed);
-	if (head != tail)
-		return true;
-	r->submitted--;
-	atomic_fetch_sub_explicit(&weft__rings.under_way, 1, memory_order_relaxed);
-	if (got == -EBADF || got == -EOPNOTSUPP || got == -EINVAL)
-		r->dead = true;		/* the program has closed our descriptor */
-	return false;
+	}
+	if (r->prepared == 1)
+		r->since = weft__now();
+	vp->goes_on = true;
+	atomic_store_explicit(&vp->prepared, true, memory_order_relaxed);	/* B1 */
+	return true;
 }
 
 void weft__rings_forked(void)

@@ -45,7 +45,7 @@ static uint32_t seen_bells;		/* monitor: the last `belled` */
 
 static bool is_done(struct weft__operation *op)
 {
-	/* [URING-3] acquire; pairs with release in take: the result */
+	/* [URING-3] acquire; pairs with release in take and in ring.c:refuse: the result */
 	return atomic_load_explicit(&op->done, memory_order_acquire) != 0;
 }
 
@@ -96,10 +96,15 @@ static long perform(struct io_uring_sqe *sqe)
 	op.res = -ENOSYS;
 	atomic_init(&op.done, 0);
 	sqe->user_data = (uintptr_t)&op;
+	self->reads = 1;
 	if (weft__ring_submit(r, vp, self->worker, sqe))
 		wait_for(self, r, &op);
 	else
 		weft__wait_cancel(self, op.ticket);
+	self->reads = 0;
+	vp = weft__vp_of(self);
+	if (vp && vp->burst)
+		vp->burst--;
 	weft__preempt_enable(self);
 	switch (op.res) {
 	case -EINTR:			/* no signal that the program knows of */
@@ -218,6 +223,7 @@ static int take(struct weft__ring *r)
 int weft__uring_drain(void)
 {
 	uint32_t last = atomic_load_explicit(&weft__rings.used, memory_order_relaxed);
+	struct weft__vp *vp;
 	int woken = 0;
 
 	if (!weft__uring_busy())
@@ -239,6 +245,9 @@ int weft__uring_drain(void)
 			atomic_thread_fence(memory_order_seq_cst);
 		}
 	}
+	vp = woken ? weft__vp_of(weft__tls_self) : NULL;
+	if (vp)
+		vp->burst += (uint32_t)woken;
 	return woken;
 }
 
