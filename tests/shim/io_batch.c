@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Reads of many threads come to the disk together: none of them waits there for a thread that computes.
  *
- * First beside threads that compute and never call anything. Then beside each other: the reader whose turn it is computes, once its read is
- * done, until all the others have had two more done each, however many of them began theirs just before it went on.
+ * First beside threads that compute and never call anything. Then beside each other: the reader whose turn it is computes, or waits in libc,
+ * once its read is done, until all the others have had two more done each, however many of them began theirs just before it went on.
  */
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -24,7 +24,10 @@ static char path[] = "io_batch.XXXXXX";
 static int fd;
 static atomic_bool stop;
 static atomic_uint turn;	/* whose it is, modulo FEW */
-static atomic_uint done[FEW];
+static atomic_uint done[FEW], then[FEW];	/* reads, so far and when the turn began */
+static atomic_int waiter = -1;	/* who waits for a byte */
+static FILE *in;
+static int out;
 static volatile unsigned long sink;
 
 static void *hog(void *arg)
@@ -64,18 +67,40 @@ static void *beside_hogs(void *arg)
 	return NULL;
 }
 
+static bool others_have_read(unsigned id)
+{
+	for (unsigned i = 0; i < FEW; i++)
+		if (i != id && atomic_load(&done[i]) - then[i] < 2)
+			return false;
+	return true;
+}
+
 /* No call in the loop, but for a look at the clock now and then. */
-static void until_others_have_read(unsigned id)
+static void compute(unsigned id)
 {
 	double start = now();
-	unsigned then[FEW];
 
-	for (unsigned i = 0; i < FEW; i++)
-		then[i] = atomic_load(&done[i]);
-	for (unsigned i = 0; i < FEW; i++)
-		for (unsigned long n = 1; i != id && atomic_load(&done[i]) - then[i] < 2; n++)
-			if (n % 1000000 == 0)
-				CHECK(now() - start < LATE);
+	for (unsigned long n = 1; !others_have_read(id); n++)
+		if (n % 1000000 == 0)
+			CHECK(now() - start < LATE);
+}
+
+/* Until somebody else sees that they have. */
+static void wait_in_libc(unsigned id)
+{
+	double start = now();
+
+	atomic_store(&waiter, (int)id);
+	CHECK(getc(in) == 'x');
+	CHECK(now() - start < LATE);
+}
+
+static void look_after_waiter(void)
+{
+	int id = atomic_load(&waiter);
+
+	if (id >= 0 && others_have_read((unsigned)id) && atomic_compare_exchange_strong(&waiter, &id, -1))
+		CHECK(write(out, "x", 1) == 1);
 }
 
 static void *in_turn(void *arg)
@@ -95,8 +120,14 @@ static void *in_turn(void *arg)
 			usleep(1000);
 		read_one(buf, &x);
 		atomic_fetch_add(&done[id], 1);
+		look_after_waiter();
 		if (t < TURNS && t % FEW == id) {
-			until_others_have_read(id);
+			for (unsigned i = 0; i < FEW; i++)
+				atomic_store(&then[i], atomic_load(&done[i]));
+			if (t / FEW % 2)
+				wait_in_libc(id);
+			else
+				compute(id);
 			if (t + 1 == TURNS)
 				atomic_store(&stop, true);
 			atomic_store(&turn, t + 1);
@@ -110,7 +141,7 @@ int main(void)
 {
 	static uint32_t block[BLOCK / sizeof(uint32_t)];
 	pthread_t h[HOGS], r[READERS];
-	int plain = mkstemp(path);
+	int plain = mkstemp(path), ends[2];
 
 	CHECK(plain >= 0);
 	for (uint32_t b = 0; b < BLOCKS; b++) {
@@ -123,6 +154,10 @@ int main(void)
 	if (fd < 0)		/* where the file system has no O_DIRECT */
 		fd = plain;
 	CHECK(unlink(path) == 0);
+	CHECK(pipe(ends) == 0);
+	in = fdopen(ends[0], "r");
+	CHECK(in != NULL);
+	out = ends[1];
 
 	for (uintptr_t i = 0; i < HOGS; i++)
 		CHECK(pthread_create(&h[i], NULL, hog, NULL) == 0);
