@@ -16,7 +16,7 @@
 #include "upcall/uring.h"
 
 #define BATCH 16u		/* operations handed over at a time: more save little more, and the first ones wait for them */
-#define SQ (2 * BATCH)		/* each may have a bell */
+#define SQ 64u			/* each may have a bell; so may a chain, of WEFT_IO_MAX entries. A page of the kernel's */
 #define GAP_NS 5000u		/* fibers that take longer than that from one operation to the next, */
 #define SLACK_NS 20000u		/* and not by chance, are not worth waiting for */
 #define HOLD 256u		/* operations; then they are tried again */
@@ -248,12 +248,16 @@ static bool another_comes(const struct weft__vp *vp)
 			     atomic_load_explicit(&vp->runnext, memory_order_relaxed));
 }
 
+/* Old values of what others have taken only make it look fuller. The owner. */
+static uint32_t in_flight_of(struct weft__ring *r)
+{
+	return r->submitted + atomic_load_explicit(&r->strays, memory_order_relaxed) - atomic_load_explicit(r->cq_head, memory_order_relaxed);
+}
+
 bool weft__ring_submit(struct weft__ring *r, struct weft__vp *vp, struct weft__worker *w, const struct io_uring_sqe *sqe)
 {
 	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed), n = 1;
-	/* relaxed: old values of what others have taken only make it look fuller */
-	uint32_t in_flight = r->submitted + atomic_load_explicit(&r->strays, memory_order_relaxed) -
-			     atomic_load_explicit(r->cq_head, memory_order_relaxed);
+	uint32_t in_flight = in_flight_of(r);
 	int bell;
 
 	if ((int32_t)in_flight >= (int32_t)r->cq_size / 2)
@@ -283,6 +287,48 @@ bool weft__ring_submit(struct weft__ring *r, struct weft__vp *vp, struct weft__w
 	vp->goes_on = true;
 	atomic_store_explicit(&vp->prepared, true, memory_order_relaxed);	/* B1 */
 	return true;
+}
+
+uint32_t weft__ring_chain(struct weft__ring *r, struct weft__vp *vp, struct weft__worker *w, const struct io_uring_sqe *sqe, uint32_t n)
+{
+	uint32_t in_flight = in_flight_of(r), tail, took, all = n;
+	int bell;
+	long got;
+
+	if ((int32_t)in_flight >= (int32_t)r->cq_size / 2 || n > r->sq_mask)
+		return 0;
+	if (r->prepared)
+		hand_over(r, vp);
+	tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed);
+	bell = bell_for(r, vp, w, in_flight);
+	for (uint32_t i = 0; i < n; i++)
+		r->sqe[(tail + i) & r->sq_mask] = sqe[i];
+	if (bell >= 0) {
+		r->sqe[(tail + n - 1) & r->sq_mask].flags |= IOSQE_IO_HARDLINK;	/* also behind one that fails, or is short */
+		fill_bell(&r->sqe[(tail + n) & r->sq_mask], bell);
+		atomic_fetch_add_explicit(&weft__rings.belled, 1, memory_order_relaxed);
+		all++;
+	}
+	/* relaxed: as in weft__ring_submit */
+	atomic_fetch_add_explicit(&weft__rings.under_way, 1, memory_order_relaxed);
+	r->submitted += n;
+	/* [URING-2] release; pairs with the kernel's acquire */
+	atomic_store_explicit(r->sq_tail, tail + all, memory_order_release);
+	got = weft__arch_syscall(SYS_io_uring_enter, r->fd, all, 0, 0, 0, 0);
+	if (weft__likely(got == all))
+		return n;
+	/* [URING-2] acquire; pairs with the kernel's release: so much it has taken */
+	took = atomic_load_explicit(r->sq_head, memory_order_acquire) - tail;
+	atomic_store_explicit(r->sq_tail, tail + took, memory_order_relaxed);
+	if (took >= n)
+		return n;
+	r->submitted -= n - took;
+	if (took)
+		return took;
+	atomic_fetch_sub_explicit(&weft__rings.under_way, 1, memory_order_relaxed);
+	if (got == -EBADF || got == -EOPNOTSUPP || got == -EINVAL)
+		r->dead = true;		/* the program has closed our descriptor */
+	return 0;
 }
 
 void weft__rings_forked(void)

@@ -91,6 +91,10 @@ struct weft__ring *weft__ring_of(struct weft__vp *vp);
  * which parks next. False: there is no room. */
 bool weft__ring_submit(struct weft__ring *r, struct weft__vp *vp, struct weft__worker *w, const struct io_uring_sqe *sqe);
 
+/* Hand over n entries that are linked, a chain (chain.h), behind what is prepared: in one system call, since the kernel ends a chain where a
+ * submission ends. The owner of the VP, on `w`. How many of them the kernel took; it counts as one operation under way if any. */
+uint32_t weft__ring_chain(struct weft__ring *r, struct weft__vp *vp, struct weft__worker *w, const struct io_uring_sqe *sqe, uint32_t n);
+
 /* Child of fork: the rings are the parent's. */
 void weft__rings_forked(void);
 

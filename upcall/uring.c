@@ -4,6 +4,7 @@
  * Complete:  anybody reads the completion side under the ring's lock, from memory: every submitter
  *            before it parks, VPs when they look around, the poller, the monitor. One eventfd,
  *            registered with all rings and in the netpoller's epoll, wakes those who sleep.
+ * Chains:    chain.h. For them `under_way` and who is woken are as for one operation.
  * Task work: the kernel finishes an operation in the context of the thread that submitted it, and
  *            interrupts it for that, be it computing or asleep. That is the default and what we
  *            want: IORING_SETUP_COOP_TASKRUN would leave a completion to the next timer tick when a
@@ -23,9 +24,11 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "runtime/futex.h"
 #include "runtime/hooks.h"
 #include "runtime/wait.h"
 #include "upcall/bell.h"
+#include "upcall/chain.h"
 #include "upcall/ring.h"
 
 #define BATCH 32		/* completions taken under one hold of the lock */
@@ -118,6 +121,34 @@ static long perform(struct io_uring_sqe *sqe)
 	}
 }
 
+bool weft__uring_chain(struct weft_io *io, const struct io_uring_sqe *sqe)
+{
+	struct weft__fiber *self = weft__self();
+	const uint32_t *word = NULL;
+	uint32_t took = 0, n = io->n;
+	struct weft__ring *r;
+	struct weft__vp *vp;
+
+	if (!weft__uring_usable() || !weft__is_fiber(self))
+		return false;
+	weft__preempt_disable(self);
+	vp = weft__vp_of(self);
+	r = vp ? weft__ring_of(vp) : NULL;
+	if (r)
+		took = weft__ring_chain(r, vp, self->worker, sqe, n);
+	if (took && took < n) {
+		/* the kernel is short of memory, or, before Linux 5.16, does not like an entry; the caller still waits, or will, so there is nobody to
+		 * wake */
+		weft__lock(&r->lock, WEFT__RANK_NETPOLL);
+		word = weft__chain_less(io, n - took);
+		weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+		if (word)
+			atomic_fetch_sub_explicit(&weft__rings.under_way, 1, memory_order_relaxed);
+	}
+	weft__preempt_enable(self);
+	return took != 0;
+}
+
 bool weft__uring_usable(void)
 {
 	return weft__rt.cfg.uring != WEFT__URING_OFF && !atomic_load_explicit(&weft__rings.useless, memory_order_relaxed);
@@ -180,9 +211,10 @@ static bool has_completions(struct weft__ring *r)
 	       atomic_load_explicit(r->cq_head, memory_order_relaxed);
 }
 
-static int take(struct weft__ring *r)
+/* How many operations and chains are over; -1: somebody else takes them. `fibers`: raised by those that waited for an operation. */
+static int take(struct weft__ring *r, uint32_t *fibers)
 {
-	struct { struct weft__fiber *fiber; uint64_t ticket; } got[BATCH];
+	struct { struct weft__fiber *fiber; uint64_t ticket; const uint32_t *word; } got[BATCH];
 	uint32_t head, tail;
 	int n = 0;
 
@@ -202,6 +234,12 @@ static int take(struct weft__ring *r)
 				atomic_store_explicit(&weft__rings.no_bells, true, memory_order_relaxed);
 			continue;
 		}
+		if (cqe->user_data & WEFT__CHAINED) {
+			got[n].word = weft__chain_took(cqe->user_data, cqe->res);
+			n += got[n].word != NULL;
+			continue;
+		}
+		got[n].word = NULL;
 		got[n].fiber = op->fiber;
 		got[n].ticket = op->ticket;
 		op->res = cqe->res;
@@ -215,14 +253,20 @@ static int take(struct weft__ring *r)
 	atomic_fetch_sub_explicit(&weft__rings.under_way, (uint32_t)n, memory_order_relaxed);
 	atomic_fetch_add_explicit(&taken, (uint32_t)n, memory_order_relaxed);
 	/* a fiber that was faster has left its wait: the ticket loses */
-	for (int i = 0; i < n; i++)
-		weft__wait_wake(got[i].fiber, got[i].ticket, WEFT__WOKEN);
+	for (int i = 0; i < n; i++) {
+		*fibers += !got[i].word;
+		if (got[i].word)
+			weft__futex_wake(got[i].word, 1, WEFT__FUTEX_ALL);
+		else
+			weft__wait_wake(got[i].fiber, got[i].ticket, WEFT__WOKEN);
+	}
 	return n;
 }
 
 int weft__uring_drain(void)
 {
 	uint32_t last = atomic_load_explicit(&weft__rings.used, memory_order_relaxed);
+	uint32_t fibers = 0;
 	struct weft__vp *vp;
 	int woken = 0;
 
@@ -236,7 +280,7 @@ int weft__uring_drain(void)
 		 * take is not lost; the fence is for that.
 		 * [URING-6] seq_cst; pairs with the fence below, on the thread that holds the lock */
 		while (r && has_completions(r)) {
-			int n = take(r);
+			int n = take(r, &fibers);
 
 			if (n < 0)
 				break;
@@ -245,9 +289,9 @@ int weft__uring_drain(void)
 			atomic_thread_fence(memory_order_seq_cst);
 		}
 	}
-	vp = woken ? weft__vp_of(weft__tls_self) : NULL;
+	vp = fibers ? weft__vp_of(weft__tls_self) : NULL;
 	if (vp)
-		vp->burst += (uint32_t)woken;
+		vp->burst += fibers;
 	return woken;
 }
 
