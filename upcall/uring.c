@@ -3,11 +3,13 @@
  *
  * Raw:       io_uring by its three system calls. liburing would bring another dependency into every
  *            program, and close, mmap and munmap calls that the shim interposes, for what is twenty
- *            lines here: one operation a submission, the ring's two indices.
+ *            lines here: one operation, or one chain, a submission, the ring's two indices.
  * Submit:    a ring's submission side belongs to the fiber that runs on the VP, preemption
  *            disabled: so nobody can take the VP away and no lock is needed, although the kernel
  *            may take a while. Each operation is submitted at once: there is no later moment that
  *            is sure to come soon.
+ * Chains:    chain.h. For them `under_way` and who is woken are as for one operation; their entries are handed over by one system call, since
+ *            the kernel ends a chain where a submission ends.
  * Complete:  anybody reads the completion side under the ring's lock, from memory: every submitter
  *            before it parks, VPs when they look around, the poller, the monitor. One eventfd,
  *            registered with all rings and in the netpoller's epoll, wakes those who sleep.
@@ -37,13 +39,15 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "runtime/futex.h"
 #include "runtime/hooks.h"
 #include "runtime/runtime.h"
 #include "runtime/wait.h"
 #include "upcall/bell.h"
+#include "upcall/chain.h"
 #include "upcall/netpoll.h"
 
-#define SQ 8u			/* submitted one at a time */
+#define SQ 64u			/* a chain and its bell go in at once (WEFT_IO_MAX); a page of the kernel's */
 #define CQ 2048u		/* operations under way on one VP */
 #define BATCH 32		/* completions taken under one hold of the lock */
 #define MANY 8u			/* operations under way that are fetched by the clock, */
@@ -240,45 +244,48 @@ static void fill_bell(struct io_uring_sqe *sqe, int fd)
 	sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
 }
 
-/* Hand the operation over. The owner of the VP. False: the kernel did not take it. */
-static bool submit(struct ring *r, struct weft__vp *vp, struct weft__worker *w, const struct io_uring_sqe *sqe)
+/* Hand n entries over, one operation or a chain. The owner of the VP. How many of them the kernel took. */
+static uint32_t submit(struct ring *r, struct weft__vp *vp, struct weft__worker *w, const struct io_uring_sqe *sqe, uint32_t n)
 {
-	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed), head, n = 1;
+	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed), took, all = n;
 	/* relaxed: old values of what others have taken only make it look fuller */
 	uint32_t in_flight = r->submitted + atomic_load_explicit(&r->strays, memory_order_relaxed) -
 			     atomic_load_explicit(r->cq_head, memory_order_relaxed);
 	int bell;
 	long got;
 
-	if ((int32_t)in_flight >= (int32_t)r->cq_size / 2)
-		return false;
+	if ((int32_t)in_flight >= (int32_t)r->cq_size / 2 || n > r->sq_mask)
+		return 0;
 	bell = bell_for(r, vp, w, in_flight);
-	r->sqe[tail & r->sq_mask] = *sqe;
+	for (uint32_t i = 0; i < n; i++)
+		r->sqe[(tail + i) & r->sq_mask] = sqe[i];
 	if (bell >= 0) {
-		r->sqe[tail & r->sq_mask].flags |= IOSQE_IO_HARDLINK;	/* also behind one that fails, or is short */
-		fill_bell(&r->sqe[(tail + 1) & r->sq_mask], bell);
+		r->sqe[(tail + n - 1) & r->sq_mask].flags |= IOSQE_IO_HARDLINK;	/* also behind one that fails, or is short */
+		fill_bell(&r->sqe[(tail + n) & r->sq_mask], bell);
 		atomic_fetch_add_explicit(&belled, 1, memory_order_relaxed);
-		n = 2;
+		all++;
 	}
 	/* relaxed: counted before it can be completed; who looks for work sees it, as it saw us
 	 * run */
 	atomic_fetch_add_explicit(&under_way, 1, memory_order_relaxed);
-	r->submitted++;
+	r->submitted += n;
 	/* [URING-2] release; pairs with the kernel's acquire */
-	atomic_store_explicit(r->sq_tail, tail + n, memory_order_release);
-	got = weft__arch_syscall(SYS_io_uring_enter, r->fd, n, 0, 0, 0, 0);
-	if (weft__likely(got == n))
-		return true;
+	atomic_store_explicit(r->sq_tail, tail + all, memory_order_release);
+	got = weft__arch_syscall(SYS_io_uring_enter, r->fd, all, 0, 0, 0, 0);
+	if (weft__likely(got == all))
+		return n;
 	/* [URING-2] acquire; pairs with the kernel's release: did it take it all the same? */
-	head = atomic_load_explicit(r->sq_head, memory_order_acquire);
-	atomic_store_explicit(r->sq_tail, head, memory_order_relaxed);
-	if (head != tail)
-		return true;
-	r->submitted--;
+	took = atomic_load_explicit(r->sq_head, memory_order_acquire) - tail;
+	atomic_store_explicit(r->sq_tail, tail + took, memory_order_relaxed);
+	if (took >= n)
+		return n;
+	r->submitted -= n - took;
+	if (took)
+		return took;
 	atomic_fetch_sub_explicit(&under_way, 1, memory_order_relaxed);
 	if (got == -EBADF || got == -EOPNOTSUPP || got == -EINVAL)
 		r->dead = true;		/* the program has closed our descriptor */
-	return false;
+	return 0;
 }
 
 static bool is_done(struct op *op)
@@ -334,7 +341,7 @@ static long perform(struct io_uring_sqe *sqe)
 	op.res = -ENOSYS;
 	atomic_init(&op.done, 0);
 	sqe->user_data = (uintptr_t)&op;
-	if (submit(r, vp, self->worker, sqe))
+	if (submit(r, vp, self->worker, sqe, 1))
 		wait_for(self, r, &op);
 	else
 		weft__wait_cancel(self, op.ticket);
@@ -349,6 +356,33 @@ static long perform(struct io_uring_sqe *sqe)
 	default:
 		return op.res;
 	}
+}
+
+bool weft__uring_chain(struct weft_io *io, const struct io_uring_sqe *sqe)
+{
+	struct weft__fiber *self = weft__self();
+	const uint32_t *word = NULL;
+	uint32_t took = 0, n = io->n;
+	struct weft__vp *vp;
+	struct ring *r;
+
+	if (!weft__uring_usable() || !weft__is_fiber(self))
+		return false;
+	weft__preempt_disable(self);
+	vp = weft__vp_of(self);
+	r = vp ? ring_of(vp) : NULL;
+	if (r)
+		took = submit(r, vp, self->worker, sqe, n);
+	if (took && took < n) {
+		/* the kernel is short of memory, or, before Linux 5.16, does not like an entry; the caller still waits, or will, so there is nobody to wake */
+		weft__lock(&r->lock, WEFT__RANK_NETPOLL);
+		word = weft__chain_less(io, n - took);
+		weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
+		if (word)
+			atomic_fetch_sub_explicit(&under_way, 1, memory_order_relaxed);
+	}
+	weft__preempt_enable(self);
+	return took != 0;
 }
 
 bool weft__uring_usable(void)
@@ -415,7 +449,7 @@ static bool has_completions(struct ring *r)
 
 static int take(struct ring *r)
 {
-	struct { struct weft__fiber *fiber; uint64_t ticket; } got[BATCH];
+	struct { struct weft__fiber *fiber; uint64_t ticket; const uint32_t *word; } got[BATCH];
 	uint32_t head, tail;
 	int n = 0;
 
@@ -435,6 +469,12 @@ static int take(struct ring *r)
 				atomic_store_explicit(&no_bells, true, memory_order_relaxed);
 			continue;
 		}
+		if (cqe->user_data & WEFT__CHAINED) {
+			got[n].word = weft__chain_took(cqe->user_data, cqe->res);
+			n += got[n].word != NULL;
+			continue;
+		}
+		got[n].word = NULL;
 		got[n].fiber = op->fiber;
 		got[n].ticket = op->ticket;
 		op->res = cqe->res;
@@ -449,7 +489,10 @@ static int take(struct ring *r)
 	atomic_fetch_add_explicit(&taken, (uint32_t)n, memory_order_relaxed);
 	/* a fiber that was faster has left its wait: the ticket loses */
 	for (int i = 0; i < n; i++)
-		weft__wait_wake(got[i].fiber, got[i].ticket, WEFT__WOKEN);
+		if (got[i].word)
+			weft__futex_wake(got[i].word, 1, WEFT__FUTEX_ALL);
+		else
+			weft__wait_wake(got[i].fiber, got[i].ticket, WEFT__WOKEN);
 	return n;
 }
 

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT
+ * Between weft/io.h (chain.c) and the rings (uring.c).
+ *
+ * Model:     the operations of a chain are entries that are linked, handed over together; each has a completion of its own, whose user_data
+ *            is the struct weft_io_op with WEFT__CHAINED. They are counted down, and the last one wakes. A completion that comes before it wakes nobody.
+ * Lifetime:  struct weft_io and its operations are the caller's, who may free them once `running` is 0: who ends a chain knows of it nothing but
+ *            that word's address afterwards, which is all that a wake-up needs.
+ * Locking:   weft_io.left and the results: by the lock of the ring that the chain was given to, until `running` is 0.
+ */
+#ifndef WEFT_UPCALL_CHAIN_H
+#define WEFT_UPCALL_CHAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "weft/io.h"
+
+#define WEFT__CHAINED 1u		/* in user_data */
+
+struct io_uring_sqe;
+
+/* uring.c: hand the operations over; sqe[i] is for io->ops[i]. False: there is no ring that can take them, and none has begun. Preemption enabled. */
+bool weft__uring_chain(struct weft_io *io, const struct io_uring_sqe *sqe);
+
+/* chain.c, under the ring's lock: one completion. Returns the word to wake if it was the last, else NULL. */
+const uint32_t *weft__chain_took(uint64_t user_data, int32_t res);
+/* The same for the last `n` operations, which were not handed over. */
+const uint32_t *weft__chain_less(struct weft_io *io, uint32_t n);
+
+#endif
