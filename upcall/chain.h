@@ -2,7 +2,7 @@
  * Between weft/io.h (chain.c) and the rings (uring.c).
  *
  * Model:     the operations of a chain are entries that are linked, handed over together; each has a completion of its own, whose user_data
- *            is the struct weft_io_op with WEFT__CHAINED. They are counted down, and the last one wakes. A completion that comes before it wakes nobody.
+ *            is the struct weft_io_op with WEFT__CHAINED. They are counted down, and only the last one wakes.
  * Lifetime:  struct weft_io and its operations are the caller's, who may free them once `running` is 0: who ends a chain knows of it nothing but
  *            that word's address afterwards, which is all that a wake-up needs.
  * Locking:   weft_io.left and the results: by the lock of the ring that the chain was given to, until `running` is 0.

@@ -12,9 +12,10 @@
  *            pipe or a socket took in part only, for write(2) goes on there until all is written; an operation that io_uring does not know.
  *            So who begins chains that write more to a pipe than it holds, and waits for another one first, holds these up.
  *            An operation with WEFT_IO_HARD keeps the result that it has: the next one has begun already.
- * Buffers:   belong to the kernel, with the array and the struct weft_io, until weft_io_wait or weft_io_chain has returned something else than
- *            -ETIMEDOUT. There is no way out before: no signal and no deadline ends an operation. A signal handler that runs meanwhile must not leave by
- *            longjmp(3), nor the fiber end. A child of fork(2) has no part in the chains of its parent.
+ * Buffers:   belong to the kernel, with the array and the struct weft_io, until weft_io_wait or weft_io_chain has returned something else
+ *            than -ETIMEDOUT. There is no way out before: no signal and no deadline ends an operation. A signal handler that runs meanwhile must
+ *            not leave by longjmp(3), nor the fiber end. A child of fork(2) has no part in the chains of its parent.
+ * Position:  off = -1 uses the position of the open file without protection against others who use it at the same time.
  * Waiting:   an operation waits as on a blocking descriptor, whatever O_NONBLOCK and the time-outs of a socket say.
  * Signals:   of a write to a pipe that nobody reads, or beyond the limit of a file's size, the result (-EPIPE, -EFBIG) is certain, SIGPIPE and
  *            SIGXFSZ are not: ignore them.
@@ -78,7 +79,8 @@ int weft_io_chain(struct weft_io_op *ops, unsigned n);
 int weft_io_start(struct weft_io *io, struct weft_io_op *ops, unsigned n);
 
 /* Wait for the end of a chain, `timeout_ns` from now at most (CLOCK_MONOTONIC; UINT64_MAX = no limit, 0 = only look). Returns as weft_io_chain does,
- * and the same again if it is called again; or -ETIMEDOUT: it goes on, wait again. One caller at a time for each chain; it need not be the one that began it. Blocks. Context: fiber, foreign. */
+ * and the same again if it is called again; or -ETIMEDOUT: it goes on, wait again. One caller at a time for each chain; it need not be the one that
+ * began it. Blocks. Context: fiber, foreign. */
 int weft_io_wait(struct weft_io *io, uint64_t timeout_ns);
 
 #ifdef __cplusplus
