@@ -124,14 +124,16 @@ struct weft__fiber {
 	uint32_t ran_us;		/* before preemptions since it last waited, less whole quanta; preempt.c */
 	uint32_t pingpong;		/* wake-ups in a row after which this fiber waited at once; sched.c */
 	void *(*fn)(void *);
-	void *arg;
-	void *result;
+	union {
+		void *arg;		/* until it begins */
+		void *result;		/* when it has ended */
+	};
 	_Atomic uintptr_t join;		/* enum weft__join, or the joiner; fiber.c */
 	void (*on_exit)(struct weft__fiber *);	/* run on the fiber before it ends, NULL = nothing */
-
-	uint64_t joiner_ticket;		/* the joiner's, before it stores itself in join */
 	uint32_t handlers;		/* program signal handlers that ran here: counts on from one life to the next, */
 	uint32_t handlers_norestart;	/* and those of them without SA_RESTART */
+
+	uint64_t joiner_ticket;		/* the joiner's, before it stores itself in join */
 	_Atomic uint64_t sigwait;	/* signals that it waits for (sigwait) */
 	_Atomic uint64_t sig_bits;	/* pending without siginfo: the table was full */
 

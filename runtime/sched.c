@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #define PINGPONG 4u
+#define PARKED_STACK 832u	/* bytes in use below the caller of a recv that waits, in whole cache lines; counted */
 #define LOOK_AROUND 63u		/* mask of the tick */
 #define THIEF_SPINS 100u
 
@@ -262,7 +263,7 @@ static inline __attribute__((always_inline)) void fetch_ahead(struct weft_sched_
 		return;
 	}
 	sp = fiber_of_node(next)->ctx.sp;
-	for (size_t at = 0; at < 832; at += 64)
+	for (size_t at = 0; at < PARKED_STACK; at += 64)
 		__builtin_prefetch(sp + at, 1);
 	if (next->next)
 		weft__fetch_for_switch(fiber_of_node(next->next));

@@ -40,11 +40,14 @@
 #define LINGER 10u
 #define UNPOLLED_NS (50 * US)	/* since anybody took descriptors: nobody is about to */
 /* VPs that are busy with descriptors poll whenever their queue is empty, and every 64 schedulings. So long after the last time the monitor
- * leaves it to them: else it would wake for every event that they are about to take. After that it asks them to, if they schedule so
- * often in that time that they will do so soon, before it would interrupt their fibers for what it takes (look.c: GRAIN_NS); from then on it
- * takes the events itself. */
+ * leaves it to them: else it would wake for every event that they are about to take. After that it looks if they schedule so often (TICK_NS) that
+ * they come to it by themselves; or else so often (SLOW_TICK_NS) that they will do so soon if they are asked, before it would interrupt their
+ * fibers for what it takes (look.c: GRAIN_NS); or else takes the events itself. As long as they attend it looks ever more rarely: on a CPU that
+ * it shares with them every look costs a timer, two switches, and what is in the cache. */
 #define ATTENTION_NS (500 * US)
-#define ATTENTION_TICKS 2
+#define ATTENTION_MAX_NS (4 * MS)
+#define TICK_NS (30 * US)
+#define SLOW_TICK_NS (250 * US)
 #define TIMER_SLACK_NS (20 * US)	/* timers that close are taken in one go (the kernel's default slack is 50 µs) */
 #define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
 #define EXEC_NS (100 * MS)	/* longer than an exec takes to begin or to fail */
@@ -59,10 +62,11 @@ static struct {
 	int netpoll_fd;			/* what is registered in epfd, -1: nothing */
 	bool netpoll_on;
 	bool urgent;			/* see weft__look */
-	uint64_t asked_at, ticks, ticks_at;	/* see vps_attend */
+	uint64_t ticks, ticks_at, patience;	/* see vps_attend */
+	bool attended;
 	uint64_t short_since;		/* with weft__rt.short_of_workers */
 	uint64_t announced;		/* in watch_deadline, last time; 0: not by us */
-} mon = { .epfd = -1, .evfd = -1, .sigfd = -1 };
+} mon = { .epfd = -1, .evfd = -1, .sigfd = -1, .patience = ATTENTION_NS };
 
 static char tag_event, tag_netpoll, tag_signal;
 
@@ -139,22 +143,28 @@ void weft__monitor_adopt(void)
 /* Will the busy VPs take what is ready? */
 static bool vps_attend(uint64_t now)
 {
-	uint64_t last = weft__netpoll_attended(), ticks = 0, before = mon.ticks, since = mon.ticks_at;
+	uint64_t ticks = 0, n, since = mon.ticks_at;
 
-	/* `now` may be older than the last poll */
-	if (now < last + ATTENTION_NS || now < mon.asked_at + ATTENTION_NS)
-		return true;
+	/* `now` may be older than the last poll, or the last look */
+	if (now < since + ATTENTION_NS)
+		return mon.attended || now < weft__netpoll_attended() + ATTENTION_NS;
 	/* relaxed: hints */
 	for (unsigned i = 0; i < weft__rt.nvps; i++)
 		ticks += atomic_load_explicit(&weft__rt.vp[i].tick, memory_order_relaxed);
+	n = ticks - mon.ticks;
 	mon.ticks = ticks;
 	mon.ticks_at = now;
-	if (ticks - before < (now - since) / (ATTENTION_NS / ATTENTION_TICKS) || ticks - before < ATTENTION_TICKS)
-		return false;
-	mon.asked_at = now;
-	for (unsigned i = 0; i < weft__rt.nvps; i++)
+	mon.attended = now < weft__netpoll_attended() + ATTENTION_NS || n >= (now - since) / TICK_NS;
+	if (mon.attended) {
+		if (mon.patience < ATTENTION_MAX_NS)
+			mon.patience *= 2;
+		return true;
+	}
+	mon.patience = ATTENTION_NS;
+	mon.attended = n >= 2 && n >= (now - since) / SLOW_TICK_NS;
+	for (unsigned i = 0; mon.attended && i < weft__rt.nvps; i++)
 		weft__rt.vp[i].from_inject = true;
-	return true;
+	return mon.attended;
 }
 
 static void arm_netpoll(bool on)
@@ -239,7 +249,7 @@ static void one_round(void)
 	weft__min_of(&next, weft__cancel_again(now));
 	arm_netpoll(!attended && !vps_poll && weft__hook_poll_busy());
 	if (!attended && vps_poll && weft__hook_poll_busy())
-		weft__min_of(&next, now + ATTENTION_NS);
+		weft__min_of(&next, now + mon.patience);
 	if (!attended) {
 		if (first != WEFT__NEVER)
 			weft__min_of(&next, first + TIMER_SLACK_NS);

@@ -167,14 +167,15 @@ struct weft__fiber *weft__signal_find(int sig, bool waiting)
 	return s.found;
 }
 
-/* What was for this one ends with it; what it would have taken of the process's is looked at again. */
+/* What was for this one ends with it. If it was told of something (N1) that is the process's, somebody else is to be told. */
 void weft__hook_signals_release(struct weft__fiber *self)
 {
 	siginfo_t info;
 
 	while (weft__sigtable_take((uintptr_t)self, ~0ull, &info))
 		;
-	if (weft__signals_waiting())
+	/* relaxed: set before the heavy fence after which ENDING is looked at, so one of the two callers sees it */
+	if (atomic_load_explicit(&self->sig_pending, memory_order_relaxed) && weft__signals_waiting())
 		weft__hook_monitor_wake();
 }
 

@@ -26,7 +26,7 @@ static _Atomic uint64_t next_seq;
 static _Atomic bool overflowed;
 static _Atomic uint64_t anybody_bits;	/* see bits_of */
 
-/* Of the signal that was last taken for a timer: (its id + 1) << 32 | expirations that had no signal of their own. Two timers whose ids are
+/* Of the signal that was last taken for a timer: (its id + 1) << 32 | its overruns. Two timers whose ids are
  * a multiple of TIMERS apart forget each other's; then the kernel's count is all there is. */
 static _Atomic uint64_t overruns[TIMERS];
 

@@ -124,13 +124,16 @@ static void first_thread(void)
 	for (int i = 0; i < 2; i++)
 		t[i] = start_thread(computes, NULL);
 	for (int i = 0; i < 5; i++) {
+		sigset_t none;
+
+		sigemptyset(&none);
 		mask(SIG_BLOCK, SIGUSR1);
 		caught = 0;
 		t[2] = start_thread(kills, NULL);
-		mask(SIG_UNBLOCK, SIGUSR1);
-		/* the new thread blocks it */
-		CHECK_EQ(pause(), -1);
+		/* the new thread blocks it. Not pause(): on a loaded machine the signal may come before we are there */
+		CHECK_EQ(sigsuspend(&none), -1);
 		CHECK_EQ(errno, EINTR);
+		mask(SIG_UNBLOCK, SIGUSR1);
 		CHECK(pthread_equal(caught_by, pthread_self()));
 		CHECK_EQ(caught, 1);
 		pthread_join(t[2], NULL);
