@@ -97,7 +97,8 @@ struct weft__fiber {
 	struct weft__worker *worker;	/* the carrying worker; read by the fiber with preemption disabled */
 	struct weft__vp *vp;		/* the one it was last switched to on; sched.c:rotate */
 	uint32_t nopreempt;		/* the fiber only (and the handler on top of it) */
-	uint32_t preempt_pending;	/* to be looked at when preemption is enabled: signals, or make_way; the fiber and its handlers */
+	uint16_t preempt_pending;	/* to be looked at when preemption is enabled: signals, or make_way; the fiber and its handlers */
+	uint16_t reads;			/* 1: it waits for a disk, or did and has not run since; the fiber. [BATCH] in upcall/ring.h */
 
 	/* second: waits and queues */
 	uint32_t locks_held;		/* pthread mutexes held: preemption is put off for a bounded time */

@@ -10,6 +10,7 @@
 
 struct weft__worker;
 struct weft__fiber;
+struct weft__vp;
 
 /* Take ready descriptors from the kernel and wake their fibers, waiting up to timeout_ns for the first
  * (0 = do not wait, UINT64_MAX = no limit; the kernel's epoll_pwait2). At most one thread waits at a time: the caller holds the role
@@ -34,6 +35,9 @@ void weft__hook_signals_release(struct weft__fiber *self);
 /* Somebody waits in the netpoller. */
 bool weft__hook_poll_busy(void);
 void weft__hook_forked(void);
+
+/* vp->prepared: hand these operations over to the kernel. The owner of the VP, preemption disabled, no lock held; may wake fibers. */
+void weft__hook_submit(struct weft__vp *vp);
 
 /* Bytes that more threads may take. A few system calls; any thread, preemption may be disabled. */
 uint64_t weft__hook_memory_spare(void);

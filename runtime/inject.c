@@ -48,6 +48,7 @@ unsigned weft__inject_take(struct weft__vp *vp)
 		struct weft__fiber *f = list;
 
 		list = f->next;
+		vp->burst += f->reads;
 		weft__rt.ops->enqueue(vp->queue, &f->node, WEFT_ENQ_WOKEN);
 	}
 	atomic_store_explicit(&vp->len, atomic_load_explicit(&vp->len, memory_order_relaxed) + n,

@@ -107,7 +107,10 @@ struct weft__vp {
 	_Atomic uint32_t ran_us;	/* how long the fiber had run that a kick is for; monitor writes, owner clears; a hint */
 	bool computes;			/* a hog was put into the queue, none was picked since; a hint */
 	bool from_inject;		/* a kick came for the sake of the common queue; a hint */
+	_Atomic bool prepared;		/* operations that the kernel does not know of yet; owner writes, monitor reads. [BATCH] in upcall/ring.h */
+	bool goes_on;			/* the fiber that leaves has prepared one; until the next pick */
 	bool spinning;			/* counted in rt.nspin; owner, and idle_lock before it is given */
+	uint32_t burst;			/* fibers in the queue whose operations are complete; a hint */
 	uint32_t rng;
 	/* thieves */
 	_Atomic uint32_t thief __attribute__((aligned(64)));

@@ -293,13 +293,56 @@ static struct weft__fiber *pick_queued(struct weft__vp *vp, bool slot_first)
 	return f;
 }
 
+/* vp->from_inject or vp->prepared, in one look. */
+static inline bool attention(const struct weft__vp *vp)
+{
+	uint16_t both;
+
+	_Static_assert(offsetof(struct weft__vp, prepared) == offsetof(struct weft__vp, from_inject) + 1, "one look");
+	memcpy(&both, (const char *)vp + offsetof(struct weft__vp, from_inject), sizeof both);
+	return both;
+}
+
+/* [BATCH] Operations are prepared: may f run before they are handed over? */
+static bool may_go_on(struct weft__vp *vp, const struct weft__fiber *f)
+{
+	bool goes_on = vp->goes_on;
+
+	vp->goes_on = false;
+	if (!f || !f->reads) {
+		vp->burst = 0;
+		return false;
+	}
+	if (!goes_on || f->flags & WEFT__F_NO_SIGNAL || f->sigmask & weft__preempt_bit())
+		return false;
+	weft__fence_light();							/* B2 */
+	return !atomic_load_explicit(&weft__rt.monitor_asleep, memory_order_relaxed);	/* B3 */
+}
+
+static struct weft__fiber *pick_attentive(struct weft__vp *vp, bool round)
+{
+	struct weft__fiber *f;
+
+	if (round || vp->from_inject)
+		look_around(vp);
+	f = pick_queued(vp, !round);
+	if (!f && weft__inject_take(vp))
+		f = pick_queued(vp, true);
+	if (atomic_load_explicit(&vp->prepared, memory_order_relaxed) && !may_go_on(vp, f)) {
+		weft__hook_submit(vp);
+		if (!f)
+			f = pick_queued(vp, true);
+	}
+	return f;
+}
+
 static inline struct weft__fiber *pick(struct weft__vp *vp)
 {
 	bool round = (atomic_load_explicit(&vp->tick, memory_order_relaxed) & LOOK_AROUND) == 0;
 	struct weft__fiber *f;
 
-	if (weft__unlikely(round || vp->from_inject))
-		look_around(vp);
+	if (weft__unlikely(round || attention(vp)))
+		return pick_attentive(vp, round);
 	f = pick_queued(vp, !round);
 	if (weft__unlikely(!f) && weft__inject_take(vp))
 		f = pick_queued(vp, true);
@@ -388,10 +431,13 @@ void weft__switch_away(struct weft__fiber *self, enum weft__op op)
 void weft__switch_to(struct weft__fiber *self, enum weft__op op, struct weft__fiber *next)
 {
 	struct weft__worker *w = self->worker;
+	struct weft__vp *vp = weft__vp_of(self);
 
+	if (weft__unlikely(atomic_load_explicit(&vp->prepared, memory_order_relaxed)))
+		weft__hook_submit(vp);
 	w->prev = self;
 	w->op = op;
-	prepare(w, weft__vp_of(self), self, next);
+	prepare(w, vp, self, next);
 	set_tls(w, self, next);
 	weft__arch_switch(&self->ctx, &next->ctx, w);
 	weft__finish(self);
@@ -497,7 +543,7 @@ static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, stru
 	struct weft_sched_node *oldest;
 	struct weft__fiber *next;
 
-	if (weft__unlikely(((tick & LOOK_AROUND) == 0 && something_around(vp)) || vp->from_inject ||
+	if (weft__unlikely(((tick & LOOK_AROUND) == 0 && something_around(vp)) || attention(vp) ||
 			   atomic_load_explicit(&vp->runnext, memory_order_relaxed) ||
 			   atomic_load_explicit(&weft__rt.extras, memory_order_relaxed)))
 		return false;

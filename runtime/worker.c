@@ -485,6 +485,8 @@ void weft__vp_surrender(struct weft__fiber *self)
 
 	if (!vp)
 		return;
+	if (atomic_load_explicit(&vp->prepared, memory_order_relaxed))	/* [BATCH] */
+		weft__hook_submit(vp);
 	weft__lock(&w->lock, WEFT__RANK_LEAF);
 	atomic_store_explicit(&w->vp, NULL, memory_order_relaxed);
 	atomic_store_explicit(&w->stalled, 1, memory_order_relaxed);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "runtime/hooks.h"
 #include "upcall/upcall.h"
 
 #define BINS 256u		/* of 0.1 µs, see bin_of */
@@ -21,11 +22,15 @@ static void announce(struct weft__worker *w, uint32_t mark)
 struct weft__fiber *weft__block_enter(void)
 {
 	struct weft__fiber *self = weft__self();
+	struct weft__vp *vp;
 
 	if (!weft__is_fiber(self))
 		return NULL;
 	/* Preempted between these two we would mark a worker that is no longer ours. */
 	weft__preempt_disable(self);
+	vp = weft__vp_of(self);
+	if (weft__unlikely(vp && atomic_load_explicit(&vp->prepared, memory_order_relaxed)))	/* [BATCH] */
+		weft__hook_submit(vp);
 	announce(self->worker, WEFT__B_MARKED);
 	weft__preempt_enable(self);
 	return self;

@@ -47,7 +47,8 @@ bool weft__look_queued(void)
 	if (weft__work_anywhere())
 		return true;
 	for (unsigned i = 0; i < weft__rt.nvps; i++)
-		if (atomic_load_explicit(&weft__rt.vp[i].runnext, memory_order_relaxed))
+		if (atomic_load_explicit(&weft__rt.vp[i].runnext, memory_order_relaxed) ||
+		    atomic_load_explicit(&weft__rt.vp[i].prepared, memory_order_relaxed))		/* M3 of [BATCH] */
 			return true;
 	return false;
 }
@@ -194,7 +195,8 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 	}
 	ran = now - w->seen_since;
 	own = atomic_load_explicit(&vp->len, memory_order_relaxed) ||
-	      atomic_load_explicit(&vp->runnext, memory_order_relaxed);
+	      atomic_load_explicit(&vp->runnext, memory_order_relaxed) ||
+	      atomic_load_explicit(&vp->prepared, memory_order_relaxed);
 	switch (weft__source) {
 	case WEFT_BLOCKED_RECORDS:
 		if (!w->armed && now >= w->rearm_at) {

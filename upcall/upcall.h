@@ -68,7 +68,7 @@ bool weft__signals_routing(void);		/* the monitor has one that is not in the tab
 /* --- look.c: what the monitor does about busy VPs --- */
 extern enum weft_blocked_source weft__source;	/* the one in use */
 void weft__look_start(void);
-bool weft__look_queued(void);			/* is any fiber in a queue? */
+bool weft__look_queued(void);			/* is any fiber in a queue, or any operation prepared? */
 /* Look at all busy VPs, with something queued somewhere. `urgent`: we have just put fibers into the common queue ourselves, timers or
  * descriptors that the VPs should have attended to: so they are not looking around, and need not be given time to do so. Returns
  * when to look again. */
