@@ -8,6 +8,8 @@
  */
 #include "sched/fifo.h"
 
+#include <time.h>
+
 static void fifo_init(void *queue, unsigned vp)
 {
 	struct weft__fifo_queue *q = queue;
@@ -30,12 +32,31 @@ static void fifo_enqueue(void *queue, struct weft_sched_node *node, enum weft_en
 	weft__fifo_enqueue(why == WEFT_ENQ_PREEMPTED && node->slices ? &q->hogs : &q->ready, node);
 }
 
+static uint64_t now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Both lines have somebody. */
+static bool hogs_turn(struct weft__fifo_queue *q)
+{
+	unsigned n = q->passed++;
+
+	if (n == 0)
+		q->since = now();
+	else if (n % WEFT__FIFO_GLANCE == 0)
+		return n >= WEFT__FIFO_PASS || now() - q->since >= WEFT__FIFO_PASS_NS;
+	return false;
+}
+
 static struct weft_sched_node *fifo_pick(void *queue)
 {
 	struct weft__fifo_queue *q = queue;
 
-	if (!weft__fifo_empty(&q->hogs) &&
-	    (weft__fifo_empty(&q->ready) || ++q->passed > WEFT__FIFO_PASS)) {
+	if (!weft__fifo_empty(&q->hogs) && (weft__fifo_empty(&q->ready) || hogs_turn(q))) {
 		q->passed = 0;
 		return weft__fifo_pick(&q->hogs);
 	}

@@ -20,8 +20,10 @@
 
 /* A VP's queue. Fibers that were preempted after a whole quantum wait on a line of their own, behind all others: a fiber that was woken,
  * created or yielded runs for microseconds as a rule and a hog for its quantum, so the short ones go first. The hogs are not starved: after
- * WEFT__FIFO_PASS of the others the oldest hog has its turn. */
+ * WEFT__FIFO_PASS of the others, or a quantum of them (some stall their VP for longer than they run), the oldest hog has its turn. */
 #define WEFT__FIFO_PASS 512u	/* of disk operations, about a quantum: those behind it wait for one */
+#define WEFT__FIFO_PASS_NS 4000000u
+#define WEFT__FIFO_GLANCE 16u	/* picks between two looks at the clock */
 
 struct weft__fifo {
 	struct weft_sched_node *head;	/* oldest; NULL = empty */
@@ -31,7 +33,8 @@ struct weft__fifo {
 struct weft__fifo_queue {
 	struct weft__fifo ready;	/* first member: what the inline functions are called with */
 	struct weft__fifo hogs;
-	unsigned passed;		/* picks from ready while a hog waited */
+	unsigned passed;		/* picks from ready while a hog waited, */
+	uint64_t since;			/* and when the first of them was */
 };
 
 static inline void weft__fifo_init(struct weft__fifo *q)

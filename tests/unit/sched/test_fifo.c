@@ -3,6 +3,7 @@
  * test_policy.c.
  */
 #include <criterion/criterion.h>
+#include <unistd.h>
 
 #include "sched/fifo.h"
 
@@ -80,6 +81,26 @@ Test(fifo, hogs_wait_but_do_not_starve)
 	}
 	cr_assert_eq(weft_sched_fifo.pick(&q), &node[1]);
 	cr_assert_null(weft_sched_fifo.pick(&q));
+	node[0].slices = 0;
+}
+
+/* Others that hold the VP for a quantum in few turns do not keep a hog waiting for all of WEFT__FIFO_PASS. */
+Test(fifo, a_hog_waits_for_a_quantum_of_the_others)
+{
+	struct weft__fifo_queue q;
+	unsigned before = 0;
+
+	weft_sched_fifo.init(&q, 0);
+	node[0].slices = 1;
+	weft_sched_fifo.enqueue(&q, &node[0], WEFT_ENQ_PREEMPTED);
+	weft_sched_fifo.enqueue(&q, &node[1], WEFT_ENQ_WOKEN);
+	while (weft_sched_fifo.pick(&q) == &node[1]) {
+		weft_sched_fifo.enqueue(&q, &node[1], WEFT_ENQ_WOKEN);
+		usleep(WEFT__FIFO_PASS_NS / 1000 / WEFT__FIFO_GLANCE);
+		before++;
+	}
+	cr_assert_leq(before, 2 * WEFT__FIFO_GLANCE);
+	cr_assert_geq(before, WEFT__FIFO_GLANCE);
 	node[0].slices = 0;
 }
 
