@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * Calls that cannot be polled for: locks of files, children, System V queues, synchronisation of
- *                                  files, copying inside
- * the kernel. They are made between marks; where the kernel can say beforehand that the call will
- * wait, the VP is handed on at once.
+ * Calls that cannot be polled for: locks of files, children, System V queues, synchronisation of files, copying inside the kernel. They are made
+ * between marks; where the kernel can say beforehand that the call will wait, the VP is handed on at once. Only fsync has another way, io_uring.
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
+#include "upcall/uring.h"
 
 #include <fcntl.h>
 #include <mqueue.h>
@@ -214,8 +213,6 @@ WEFT__EXPORT int semtimedop(int id, struct sembuf *ops, size_t n, const struct t
 			      weft__real(name) args;						\
 	}
 
-POINT_CALL(int, fsync, (int fd), (fd), SYS_fsync, fd)
-POINT_CALL(int, fdatasync, (int fd), (fd), SYS_fdatasync, fd)
 MARKED_CALL(int, syncfs, (int fd), (fd), SYS_syncfs, fd)
 POINT_CALL(int, msync, (void *p, size_t n, int flags), (p, n, flags), SYS_msync, p, n, flags)
 POINT_CALL(int, sync_file_range, (int fd, off64_t at, off64_t n, unsigned flags),
@@ -244,6 +241,29 @@ POINT_CALL(ssize_t, mq_receive, (mqd_t q, char *msg, size_t n, unsigned *prio), 
 	    SYS_mq_timedreceive, q, msg, n, prio, NULL)
 POINT_CALL(int, mq_send, (mqd_t q, const char *msg, size_t n, unsigned prio), (q, msg, n, prio),
 	    SYS_mq_timedsend, q, msg, n, prio, NULL)
+
+/* --- a disk's cache --- */
+
+/* The slowest of calls, and made by many at once where it is made at all: so not on a worker each, if io_uring can do it. What has no disk it refuses
+ * in the same words. */
+static long sync_file(struct weft__fiber *self, int fd, bool data_only)
+{
+	long r = weft__uring_sync(fd, data_only);
+
+	return r == -ENOSYS ? WEFT__MARKED(self, weft__sys_point(data_only ? SYS_fdatasync : SYS_fsync, fd)) : r;
+}
+
+#define SYNC_CALL(name, data_only)									\
+	WEFT__REAL(name);										\
+	WEFT__EXPORT int name(int fd)									\
+	{												\
+		struct weft__fiber *self = weft__io_self();						\
+													\
+		return self ? (int)weft__io_ret(WEFT__POINT(self, sync_file(self, fd, data_only))) :	\
+			      weft__real(name)(fd);							\
+	}
+SYNC_CALL(fsync, false)
+SYNC_CALL(fdatasync, true)
 
 /* --- those that are whole, but for signals --- */
 

@@ -154,6 +154,17 @@ bool weft__uring_usable(void)
 	return weft__rt.cfg.uring != WEFT__URING_OFF && !atomic_load_explicit(&weft__rings.useless, memory_order_relaxed);
 }
 
+long weft__uring_sync(int fd, bool data_only)
+{
+	struct io_uring_sqe sqe;
+
+	memset(&sqe, 0, sizeof sqe);
+	sqe.opcode = IORING_OP_FSYNC;
+	sqe.fd = fd;
+	sqe.fsync_flags = data_only ? IORING_FSYNC_DATASYNC : 0;
+	return perform(&sqe);
+}
+
 static long transfer(int opcode, int fd, const void *addr, size_t n, off_t off)
 {
 	struct io_uring_sqe sqe;

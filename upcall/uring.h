@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Reads and writes of files that hold no worker while the disk works.
+ * Reads, writes and syncs of files that hold no worker while the disk works.
  *
  * Model:     a fiber hands its operation to the kernel by io_uring and parks; whoever sees the
  *            completion wakes it.
@@ -26,6 +26,9 @@ long weft__uring_read(int fd, void *buf, size_t n, off_t off);
 long weft__uring_write(int fd, const void *buf, size_t n, off_t off);
 long weft__uring_readv(int fd, const struct iovec *iov, int cnt, off_t off);
 long weft__uring_writev(int fd, const struct iovec *iov, int cnt, off_t off);
+
+/* fsync(2), or fdatasync(2). The kernel has a thread of its own do it. */
+long weft__uring_sync(int fd, bool data_only);
 
 /* May be asked for at all. Cheap. */
 bool weft__uring_usable(void);

@@ -197,6 +197,9 @@ static void *errors(void *arg)
 	CHECK(pipe(p) == 0);
 	FAILS(pread(p[0], b, BLOCK, 0), ESPIPE);
 	FAILS(fsync(p[0]), EINVAL);
+	FAILS(fdatasync(p[0]), EINVAL);
+	FAILS(fsync(-1), EBADF);
+	FAILS(fdatasync(-1), EBADF);
 	close(p[0]);
 	close(p[1]);
 	/* ends */
