@@ -119,7 +119,7 @@ struct weft__fiber {
 	uint32_t flags;			/* enum weft__flag; constant while the fiber lives, but for ENDING; the fiber only */
 	uint8_t kind;			/* enum weft__kind */
 	_Atomic uint8_t uses;		/* enum weft__uses; relaxed: read when it has ended, or by the fiber for what it has set itself */
-	uint16_t stack_class;		/* stack.c's; constant */
+	uint8_t stack_class, memory_node;/* stack.c's; constant */
 	uint32_t timer_index;		/* 1 + number of its timer; 0 = it has none; timer.c, see deadline */
 	uint32_t ran_us;		/* before preemptions since it last waited, less whole quanta; preempt.c */
 	uint32_t pingpong;		/* wake-ups in a row after which this fiber waited at once; sched.c */

@@ -18,6 +18,7 @@
 #include "weft/config.h"
 
 #define WEFT__MAX_VPS 1024
+#define WEFT__NODES 8u		/* NUMA nodes that are told apart; of more, several share a number */
 
 /* What a fiber that switched away wants done with it, once its registers are saved. */
 enum weft__op {
@@ -79,7 +80,8 @@ struct weft__worker {
 
 	/* upcall/monitor.c: what it saw last */
 	uint64_t seen_tick;
-	uint64_t seen_since;
+	uint64_t seen_since;		/* when the count was that first, about */
+	uint64_t seen_at;		/* the last look */
 	uint32_t seen_mark;
 	uint32_t slow_looks;		/* since it last made progress */
 	_Atomic uint32_t owes_ids;	/* upcall/ids.c */
@@ -121,6 +123,8 @@ struct weft__vp {
 	unsigned index;
 	struct weft__timers timers;
 	unsigned *steal_order;		/* nvps - 1 entries */
+	uint8_t *far;			/* by the other VP's index: its distance (sched/topology.h); NULL: all are equally far */
+	uint8_t node;			/* NUMA node, below WEFT__NODES */
 	/* counters: owner writes, relaxed */
 	struct {
 		uint64_t spawned, exited, steals, preempted, deferred, polls;
@@ -263,7 +267,6 @@ int weft__worker_new(struct weft__vp *vp);	/* monitor: make a kernel thread; vp 
 void weft__idle_wake(void);		/* there is work: get an idle VP running */
 void weft__vp_give(struct weft__vp *vp);	/* let a sleeping worker, or a new one, carry vp */
 void weft__vp_release(struct weft__vp *vp);	/* to the idle list */
-struct weft__vp *weft__vp_take_idle(void);
 bool weft__vp_retake(struct weft__worker *w, struct weft__vp **vp);	/* monitor: take the VP of a stalled worker */
 void weft__vp_attach(struct weft__worker *w, struct weft__vp *vp, struct weft__fiber *current);
 struct weft__vp *weft__vp_reacquire(struct weft__fiber *self);	/* an idle VP for a fiber without one; NULL: none */

@@ -4,6 +4,8 @@
  * Model:     memory comes in slabs of equal slots, one anonymous mapping each. A slot is, upwards: guard, stack, static TLS,
  *            struct pthread (the TCB), struct weft__stack, struct weft__fiber. Slots of one class (size, guard) are
  *            interchangeable. A free slot is on its class's list, or, for the default class, in the pool of the VP that freed it.
+ * Nodes:     the kernel takes a page's memory from the NUMA node where it is touched first: that of the VP that makes the slot. From then on
+ *            VPs of that node come first: a VP of another, where its fiber ended, gives it to the class's list for the node.
  * Lifetime:  slabs are never unmapped: struct weft__fiber is type-stable (wait.h needs that). The pages of a free stack
  *            beyond the pool's limit are given back with MADV_DONTNEED.
  * Guards:    MADV_GUARD_INSTALL (Linux 6.13) costs no VMA; where it is missing mprotect does it, until 45 % of
@@ -60,7 +62,7 @@ struct weft__stack {
 
 struct class {
 	size_t slot_size, guard;
-	struct weft__fiber *free;	/* by fiber->next */
+	struct weft__fiber *free[WEFT__NODES];	/* by fiber->next; where the memory is */
 	struct weft__fiber *_Atomic all;	/* every slot ever handed out, by stack->all; push only */
 	char *slab;			/* slots not handed out yet */
 	unsigned left;
@@ -377,14 +379,23 @@ static unsigned admit(void)
 	return n < ADMIT_MAX ? (unsigned)n : ADMIT_MAX;
 }
 
-/* pool.lock held, and let go of in between where memory has to be asked for. */
-static struct weft__fiber *take(unsigned class)
+/* One that is not empty, of the node itself if there is one; NULL: they all are. */
+static struct weft__fiber **free_list(struct class *c, unsigned node)
+{
+	for (unsigned i = 0; i < WEFT__NODES; i++)
+		if (c->free[(node + i) % WEFT__NODES])
+			return &c->free[(node + i) % WEFT__NODES];
+	return NULL;
+}
+
+/* For a VP of that node. pool.lock held, and let go of in between where memory has to be asked for. */
+static struct weft__fiber *take(unsigned class, unsigned node)
 {
 	struct class *c = &pool.class[class];
-	struct weft__fiber *f;
+	struct weft__fiber *f, **list;
 
 	/* a free stack has what is kept at its top (HOT_TOP): it needs no more than it has */
-	while (!c->free && pool.admitted == 0) {
+	while (!(list = free_list(c, node)) && pool.admitted == 0) {
 		unsigned n;
 
 		weft__unlock(&pool.lock, WEFT__RANK_POOL);
@@ -394,12 +405,14 @@ static struct weft__fiber *take(unsigned class)
 			return NULL;
 		pool.admitted = n;
 	}
-	f = c->free;
-	if (f) {
-		c->free = f->next;
+	if (list) {
+		f = *list;
+		*list = f->next;
 		pool.hot -= f->stack->hot;
 	} else {
 		f = carve(class);
+		if (f)
+			f->memory_node = (uint8_t)node;
 		pool.admitted--;
 	}
 	return f;
@@ -413,7 +426,8 @@ struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack
 	unsigned class;
 
 	weft__preempt_disable(self);
-	if (size == 0 && guard == SIZE_MAX && !user_stack && (vp = weft__vp_of(self)) && vp->pool) {
+	vp = weft__vp_of(self);
+	if (size == 0 && guard == SIZE_MAX && !user_stack && vp && vp->pool) {
 		f = vp->pool;
 		vp->pool = f->next;
 		vp->pool_len--;
@@ -450,7 +464,7 @@ struct weft__fiber *weft__fiber_alloc(size_t size, size_t guard, bool user_stack
 			pool.default_class = class;
 	}
 	if (class < MAX_CLASSES)
-		f = take(class);
+		f = take(class, vp ? vp->node : 0);
 	weft__unlock(&pool.lock, WEFT__RANK_POOL);
 	weft__preempt_enable(self);
 	return f;
@@ -489,8 +503,8 @@ static void free_shared(struct weft__fiber *f)
 	if (!keep)
 		give_back(f);		/* a system call: not under the lock */
 	weft__lock(&pool.lock, WEFT__RANK_POOL);
-	f->next = pool.class[f->stack_class].free;
-	pool.class[f->stack_class].free = f;
+	f->next = pool.class[f->stack_class].free[f->memory_node];
+	pool.class[f->stack_class].free[f->memory_node] = f;
 	weft__unlock(&pool.lock, WEFT__RANK_POOL);
 }
 
@@ -500,7 +514,7 @@ void weft__fiber_free(struct weft__fiber *f)
 	struct weft__worker *w = weft__tls_self->worker;
 	struct weft__vp *vp = w ? atomic_load_explicit(&w->vp, memory_order_relaxed) : NULL;
 
-	if (vp && f->stack_class == pool.default_class && vp->pool_len < POOL_KEEP) {
+	if (vp && f->stack_class == pool.default_class && f->memory_node == vp->node && vp->pool_len < POOL_KEEP) {
 		f->next = vp->pool;
 		vp->pool = f;
 		vp->pool_len++;
@@ -526,7 +540,7 @@ void weft__stacks_forked(void)
 {
 	atomic_store_explicit(&pool.lock.word, 0, memory_order_relaxed);
 	for (unsigned i = 0; i < pool.n; i++) {
-		pool.class[i].free = NULL;
+		memset(pool.class[i].free, 0, sizeof pool.class[i].free);
 		pool.class[i].slab = NULL;
 		pool.class[i].left = 0;
 		pool.class[i].made = 0;

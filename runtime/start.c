@@ -60,9 +60,11 @@ static int make_vps(void)
 {
 	unsigned n = weft__rt.nvps;
 	size_t qsize = (weft__rt.ops->queue_size + 63) & ~(size_t)63;
-	size_t bytes = n * (sizeof(struct weft__vp) + qsize + n * sizeof(unsigned));
+	size_t bytes = n * (sizeof(struct weft__vp) + qsize + n * (sizeof(unsigned) + sizeof(uint8_t)));
 	char *mem = weft__stack_map(bytes);
 	const struct weft__topology *t = topology();
+
+	uint8_t *far = (uint8_t *)mem + n * (sizeof(struct weft__vp) + qsize + n * sizeof(unsigned));
 
 	if (!mem)
 		return -EAGAIN;
@@ -76,6 +78,12 @@ static int make_vps(void)
 		if (weft__topology_order(t, i, vp->steal_order) < 0)
 			for (unsigned k = 0; k + 1 < n; k++)
 				vp->steal_order[k] = (i + 1 + k) % n;
+		if (weft__topology_cpus(t)) {
+			vp->far = far + (size_t)i * n;
+			for (unsigned k = 0; k < n; k++)
+				vp->far[k] = (uint8_t)weft__topology_distance(t, i, k);
+			vp->node = (uint8_t)((unsigned)weft__topology_node(t, i) % WEFT__NODES);
+		}
 		weft__timers_init(&vp->timers);
 		weft__rt.ops->init(vp->queue, i);
 	}

@@ -75,13 +75,18 @@ void weft__vp_attach(struct weft__worker *w, struct weft__vp *vp, struct weft__f
 	weft__fence_light();
 }
 
-/* idle_lock held */
-static struct weft__vp *pop_idle(void)
+/* The idle VP that is nearest to `from`, of equals the one that is idle for the shortest time. `from` NULL: that one of all. idle_lock held. */
+static struct weft__vp *pop_idle(const struct weft__vp *from)
 {
-	struct weft__vp *vp = weft__rt.idle_vps;
+	struct weft__vp **best = &weft__rt.idle_vps, *vp;
 
+	if (from && from->far)
+		for (struct weft__vp **at = best; *at; at = &(*at)->idle_next)
+			if (from->far[(*at)->index] < from->far[(*best)->index])
+				best = at;
+	vp = *best;
 	if (vp) {
-		weft__rt.idle_vps = vp->idle_next;
+		*best = vp->idle_next;
 		weft__rt.nidle--;
 		vp->idle = false;
 		update_hint();
@@ -135,13 +140,14 @@ void weft__vp_give(struct weft__vp *vp)
 
 void weft__idle_wake(void)
 {
+	struct weft__fiber *self = weft__tls_self;
 	struct weft__vp *vp = NULL;
 
 	weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 	if (atomic_load_explicit(&weft__rt.nspin, memory_order_relaxed) == 0 && weft__rt.idle_vps) {
 		/* it starts as a spinner, on our account */
 		atomic_fetch_add_explicit(&weft__rt.nspin, 1, memory_order_relaxed);
-		vp = pop_idle();
+		vp = pop_idle(self ? self->vp : NULL);
 		vp->spinning = true;
 	}
 	update_hint();
@@ -153,12 +159,12 @@ void weft__idle_wake(void)
 	give_and_unlock(vp);
 }
 
-struct weft__vp *weft__vp_take_idle(void)
+static struct weft__vp *take_idle(const struct weft__vp *from)
 {
 	struct weft__vp *vp;
 
 	weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
-	vp = pop_idle();
+	vp = pop_idle(from);
 	weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 	return vp;
 }
@@ -335,7 +341,7 @@ static void sleep_poller(struct weft__worker *w, bool look)
 		vp = w->next_vp;
 		w->next_vp = NULL;
 		if (!vp && wanted)
-			vp = pop_idle();
+			vp = pop_idle(NULL);
 		if (vp || wanted)
 			break;
 		weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
@@ -430,7 +436,7 @@ static void go_idle(struct weft__worker *w, struct weft__vp *vp)
 struct weft__vp *weft__vp_reacquire(struct weft__fiber *self)
 {
 	struct weft__worker *w = self->worker;
-	struct weft__vp *vp = weft__vp_take_idle();
+	struct weft__vp *vp = take_idle(self->vp);
 
 	if (vp) {
 		if (atomic_exchange_explicit(&w->stalled, 0, memory_order_relaxed))

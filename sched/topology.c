@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Stealing order by hwloc. See topology.h.
+ * Distances by hwloc. See topology.h.
  *
  * libhwloc is linked, not loaded by dlopen: in the preload library it, libudev and libm make the
  * start of `true` 0.17 ms longer (0.53 to 0.70 ms, median of 600, 2-CPU virtual machine), which
@@ -21,6 +21,7 @@ enum level { CORE, L2, L3, INNER, OUTER, LEVELS };
 
 struct place {
 	int cpu;			/* the kernel's number, -1 = not measured */
+	int node;			/* NUMA node, by hwloc's count; -1 = not measured */
 	int level[LEVELS];		/* the part it belongs to; -1 = unknown, shared with nobody */
 };
 
@@ -97,7 +98,8 @@ static void locate(hwloc_topology_t h, hwloc_obj_t pu, struct place *p)
 	p->level[L3] = part(h, HWLOC_OBJ_L3CACHE, pu);
 	/* memory is beside the tree, not above the CPUs: the first of the nodes near this one names
 	 * them */
-	p->level[big_nodes ? OUTER : INNER] = pu->nodeset ? hwloc_bitmap_first(pu->nodeset) : -1;
+	p->node = pu->nodeset ? hwloc_bitmap_first(pu->nodeset) : -1;
+	p->level[big_nodes ? OUTER : INNER] = p->node;
 	p->level[big_nodes ? INNER : OUTER] = part(h, HWLOC_OBJ_PACKAGE, pu);
 }
 
@@ -146,7 +148,7 @@ struct weft__topology *weft__topology_load(unsigned vps, const char *synthetic)
 	t->vps = vps;
 	t->cpus = 0;
 	for (unsigned i = 0; i < vps; i++) {
-		t->place[i].cpu = -1;
+		t->place[i].cpu = t->place[i].node = -1;
 		for (int l = 0; l < LEVELS; l++)
 			t->place[i].level[l] = -1;
 	}
@@ -196,6 +198,16 @@ int weft__topology_order(const struct weft__topology *t, unsigned vp, unsigned *
 				order[n++] = other;
 		}
 	return (int)n;
+}
+
+int weft__topology_distance(const struct weft__topology *t, unsigned a, unsigned b)
+{
+	return t && a < t->vps && b < t->vps && a != b ? distance(&t->place[a], &t->place[b]) : 0;
+}
+
+int weft__topology_node(const struct weft__topology *t, unsigned vp)
+{
+	return t && vp < t->vps ? t->place[vp].node : -1;
 }
 
 int weft__topology_cpu(const struct weft__topology *t, unsigned vp)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * From whom a VP steals first: the other VPs by distance in the machine.
+ * Which VPs are near each other in the machine: from whom a VP steals first, which idle one it wakes, whose stacks it takes.
  *
  * Model:     VP i stands for the i-th CPU that the loading thread may use, in hwloc's logical order
  *            (siblings beside each other); more VPs than CPUs start again at the first. For each VP
@@ -30,6 +30,12 @@ void weft__topology_free(struct weft__topology *t);
 /* Write all other VPs into order[0 .. vps - 2], nearest first. Returns how many, or -EINVAL for a
  * wrong `vp`. */
 int weft__topology_order(const struct weft__topology *t, unsigned vp, unsigned *order);
+
+/* From one VP to another: 0 (same core, or nothing is known of two) .. 5 (nothing in common). */
+int weft__topology_distance(const struct weft__topology *t, unsigned a, unsigned b);
+
+/* The number of the VP's NUMA node, from 0; -1 if it was not measured. */
+int weft__topology_node(const struct weft__topology *t, unsigned vp);
 
 /* The kernel's number of the CPU that the VP stands for; -1 if it was not measured. */
 int weft__topology_cpu(const struct weft__topology *t, unsigned vp);

@@ -65,6 +65,23 @@ Test(topology, starts_at_the_next_one)
 	expect("package:2 core:4 pu:1", 8, 7, of_7);
 }
 
+Test(topology, distances_and_nodes)
+{
+	struct weft__topology *t = weft__topology_load(8, "package:2 numa:2 core:2 pu:1");
+
+	cr_assert_not_null(t);
+	for (unsigned a = 0; a < 8; a++) {
+		cr_expect_eq(weft__topology_node(t, a), (int)a / 2);
+		cr_expect_eq(weft__topology_distance(t, a, a), 0);
+		for (unsigned b = 0; b < 8; b++)
+			cr_expect_eq(weft__topology_distance(t, a, b), weft__topology_distance(t, b, a));
+		cr_expect_lt(weft__topology_distance(t, a, a ^ 1), weft__topology_distance(t, a, a ^ 2), "another node");
+		cr_expect_lt(weft__topology_distance(t, a, a ^ 2), weft__topology_distance(t, a, a ^ 4), "another package");
+	}
+	cr_expect_eq(weft__topology_node(t, 8), -1);
+	weft__topology_free(t);
+}
+
 Test(topology, nodes_within_a_package)
 {
 	static const unsigned of_0[] = { 1, 2, 3, 4, 5, 6, 7 };
