@@ -59,7 +59,7 @@ static const struct setting settings[] = {
 	{ { "WEFT_VPS", "vps", "N|auto", "auto",
 	    "virtual processors: fibers that run at once" },
 	  COUNT, FIELD(vps), "auto", 1, 1024, "a number between 1 and 1024 or 'auto'" },
-	{ { "WEFT_QUANTUM", "quantum", "TIME", "4ms",
+	{ { "WEFT_QUANTUM", "quantum", "TIME", "3ms",
 	    "time slice, 20us to 10s" },
 	  TIME, FIELD(quantum_ns), NULL, 20 * US, 10 * SEC,
 	  "a time between 20us and 10s, such as 500us or 4ms" },

@@ -22,7 +22,7 @@
  * created or yielded runs for microseconds as a rule and a hog for its quantum, so the short ones go first. The hogs are not starved: after
  * WEFT__FIFO_PASS of the others, or a quantum of them (some stall their VP for longer than they run), the oldest hog has its turn. */
 #define WEFT__FIFO_PASS 512u	/* of disk operations, about a quantum: those behind it wait for one */
-#define WEFT__FIFO_PASS_NS 4000000u
+#define WEFT__FIFO_PASS_NS 3000000u
 #define WEFT__FIFO_GLANCE 16u	/* picks between two looks at the clock */
 
 struct weft__fifo {

@@ -183,16 +183,19 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
 	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), q = quantum(), ran, grain;
 	struct weft__fiber *f = *(struct weft__fiber *volatile *)&vp->current;
-	bool own, hog;
+	bool own, hog, first;
 
 	if (!w || w->stalled)
 		return;
-	if (tick != w->seen_tick) {
+	first = tick != w->seen_tick;
+	if (first) {
+		/* It began after the last look. If that was not long ago: in the middle between the two, as a rule, and so a quantum is one on average. */
+		w->seen_since = now - w->seen_at <= q ? now - (now - w->seen_at) / 2 : now;
 		w->seen_tick = tick;
-		w->seen_since = now;
 		w->slow_looks = 0;
 		w->out_at = 0;
 	}
+	w->seen_at = now;
 	ran = now - w->seen_since;
 	own = atomic_load_explicit(&vp->len, memory_order_relaxed) ||
 	      atomic_load_explicit(&vp->runnext, memory_order_relaxed) ||
@@ -218,7 +221,7 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 		weft__min_of(next, now + (w->slow_looks++ < 50 ? MARK_NS : MS));
 		break;
 	default:
-		if (ran > 0 && stalls(w, now)) {
+		if (!first && stalls(w, now)) {
 			hand_off(w, w->seen_since);
 			return;
 		}

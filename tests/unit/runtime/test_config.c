@@ -63,7 +63,7 @@ Test(config, defaults)
 	memset(&c, 0x5a, sizeof(c));
 	weft_config_defaults(&c);
 	cr_assert_eq(c.vps, 0);
-	cr_assert_eq(c.quantum_ns, 4000000);
+	cr_assert_eq(c.quantum_ns, 3000000);
 	cr_assert_eq(c.stack_size, 0);
 	cr_assert_eq(c.blocked, WEFT_BLOCKED_AUTO);
 	cr_assert_str_eq(c.policy, "fifo");
@@ -263,7 +263,7 @@ Test(config, from_env)
 	cr_assert_eq(c.vps, 3);
 	cr_assert_eq(c.stack_size, 65536);
 	cr_assert_eq(c.stats, 0);
-	cr_assert_eq(c.quantum_ns, 4000000);
+	cr_assert_eq(c.quantum_ns, 3000000);
 }
 
 Test(config, from_env_wrong_value)
