@@ -95,9 +95,13 @@ static int create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(voi
 	err = weft__threads_begin();
 	if (err)
 		return err;
-	if (weft__unlikely(weft__rt.cfg.scope_posix) && weft__attr_bound(attr))
-		return weft__real_pthread_create(thread, attr, fn, arg);
 	self = weft__self();
+	if (weft__unlikely(weft__rt.cfg.scope_posix) && weft__attr_bound(attr)) {
+		weft__bind_not(self);
+		err = weft__real_pthread_create(thread, attr, fn, arg);
+		weft__bind_again(self);
+		return err;
+	}
 	n.creator = self;
 	s.sigmask = self->sigmask;
 	s.policy = self->policy;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "pthread/shim.h"
+#include "runtime/extras.h"
 #include "runtime/runtime.h"
 #include "upcall/bell.h"
 #include "upcall/block.h"
@@ -35,6 +36,7 @@ static struct weft__fiber *before(void)
 		weft__preempt_enable(self);
 		return NULL;
 	}
+	weft__bind_not(self);
 	weft__block_enter_long();
 	/* [KICK-1] seq_cst: no_kick before kicked; pairs with upcall/preempt.c:send, which writes and reads them the other way round */
 	atomic_store_explicit(&w->no_kick, 1, memory_order_seq_cst);
@@ -64,6 +66,7 @@ static void after(struct weft__fiber *self)
 	/* for the notifications that were refused */
 	self->preempt_pending = 1;
 	weft__block_exit(self);
+	weft__bind_again(self);
 	weft__preempt_enable(self);
 	errno = saved;
 }

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "pthread/io.h"
+#include "runtime/extras.h"
 #include "runtime/runtime.h"
 #include "upcall/block.h"
 #include "upcall/signals.h"
@@ -78,6 +79,7 @@ void weft__making_begin(struct weft__making *m)
 	uint64_t all = ~0ull;
 
 	weft__signal_mask(SIG_SETMASK, &all, &m->mask);
+	weft__bind_not(weft__self());
 	m->mark = weft__block_enter();
 	weft__fd_sharing(true);
 }
@@ -94,6 +96,7 @@ void weft__making_end(struct weft__making *m, bool child, bool handled)
 	} else {
 		weft__block_exit(m->mark);
 	}
+	weft__bind_again(weft__self());
 	weft__signal_mask(SIG_SETMASK, &m->mask, NULL);
 	errno = saved;
 }
@@ -143,6 +146,7 @@ __attribute__((used)) void weft__vfork_before(void)
 	if (!v)
 		weft__die("no memory for vfork");
 	weft__signal_mask(SIG_SETMASK, &all, &v->mask);
+	weft__bind_not(v->parent);
 	v->mark = weft__block_enter();
 	weft__fd_sharing(true);
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
@@ -170,11 +174,24 @@ __attribute__((used)) pid_t weft__vfork_after(long r)
 	weft__fd_sharing(false);
 	weft__set_kernel_mask(weft__self()->sigmask);
 	weft__block_exit(mark);
+	weft__bind_again(weft__self());
 	weft__signal_mask(SIG_SETMASK, &mask, NULL);
 	return (pid_t)weft__io_ret(r);
 }
 
 /* --- those that libc makes itself: they have our descriptors, as far as they are not close-on-exec --- */
+
+static void libc_makes(bool begins)
+{
+	int saved = errno;
+
+	weft__fd_sharing(begins);
+	if (begins)
+		weft__bind_not(weft__self());
+	else
+		weft__bind_again(weft__self());
+	errno = saved;
+}
 
 #define MAKES_PROCESS(type, name, params, args)		\
 	WEFT__REAL(name);				\
@@ -182,9 +199,9 @@ __attribute__((used)) pid_t weft__vfork_after(long r)
 	{						\
 		type r;					\
 							\
-		weft__fd_sharing(true);			\
+		libc_makes(true);			\
 		r = weft__real(name) args;		\
-		weft__fd_sharing(false);		\
+		libc_makes(false);			\
 		return r;				\
 	}
 MAKES_PROCESS(int, posix_spawn,
@@ -205,9 +222,9 @@ WEFT__EXPORT int system(const char *command)
 	int r;
 
 	weft__testcancel();
-	weft__fd_sharing(true);
+	libc_makes(true);
 	r = weft__real(system)(command);
-	weft__fd_sharing(false);
+	libc_makes(false);
 	return r;
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "runtime/runtime.h"
+#include "sched/topology.h"
 
 /* The kernel's clock of one thread of ours: CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED, see clock_getcpuclockid(3). */
 #define THREAD_CLOCK(tid) ((clockid_t)(~(unsigned)(tid) << 3 | 6))
@@ -137,6 +138,9 @@ void weft__extras_start(struct weft__fiber *main_fiber)
 static const struct weft__cpuset *_Atomic sets;
 static _Atomic(const struct weft__cpuset *) everywhere;	/* what workers have by themselves */
 
+static bool bound;		/* VPs have masks; constant once started */
+static struct weft__cpuset loose;	/* everywhere, too: of a fiber that is unbound for a while */
+
 static const struct weft__cpuset *intern(const cpu_set_t *cpus)
 {
 	struct weft__cpuset *s = NULL;
@@ -184,6 +188,14 @@ static void apply(struct weft__worker *w, const struct weft__cpuset *want)
 	else if (all)
 		kernel_set(&all->cpus);
 	w->cpus = want;
+}
+
+/* Where the VP is at home that the caller runs on. Preemption disabled. */
+static const struct weft__cpuset *home(struct weft__fiber *self)
+{
+	struct weft__vp *vp = weft__vp_of(self);
+
+	return vp ? vp->cpus : NULL;
 }
 
 int weft__affinity_find(const cpu_set_t *cpus, const struct weft__cpuset **found)
@@ -250,6 +262,87 @@ void weft__affinity_get(struct weft__fiber *f, cpu_set_t *cpus)
 	weft__preempt_enable(self);
 }
 
+/* --- binding --- */
+
+static int nth(const cpu_set_t *cpus, unsigned n)
+{
+	int cpu = 0;
+
+	for (n %= (unsigned)CPU_COUNT(cpus); !CPU_ISSET(cpu, cpus) || n-- > 0; cpu++)
+		;
+	return cpu;
+}
+
+void weft__bind_vps(const struct weft__topology *t)
+{
+	enum { OFF, CPU, NODE } how = (int)weft__rt.cfg.bind;
+	const struct weft__cpuset *all;
+	cpu_set_t cpus;
+
+	bound = false;
+	if (how == OFF)
+		return;
+	kernel_get(&cpus);
+	all = intern(&cpus);
+	if (!all || CPU_COUNT(&cpus) == 0)
+		return;
+	atomic_store_explicit(&everywhere, all, memory_order_relaxed);
+	loose.cpus = all->cpus;
+	for (unsigned i = 0; i < weft__rt.nvps; i++) {
+		int cpu = weft__topology_cpu(t, i);
+
+		if (how == CPU) {
+			if (cpu < 0 || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &all->cpus))
+				cpu = nth(&all->cpus, i);
+			CPU_ZERO(&cpus);
+			CPU_SET(cpu, &cpus);
+		} else if (!weft__topology_node_cpus(t, i, &cpus)) {
+			continue;
+		}
+		CPU_AND(&cpus, &cpus, &all->cpus);
+		if (CPU_COUNT(&cpus)) {
+			weft__rt.vp[i].cpus = intern(&cpus);
+			bound = true;
+		}
+	}
+	if (!bound)
+		weft__warn("--bind: the NUMA nodes of this machine cannot be found out here; not bound");
+}
+
+void weft__bind_worker(struct weft__worker *w, const struct weft__vp *vp, const struct weft__fiber *current)
+{
+	apply(w, current->cpus ? current->cpus : vp->cpus);
+}
+
+void weft__bind_not(struct weft__fiber *self)
+{
+	if (!bound || self->cpus || !self->worker)
+		return;
+	weft__preempt_disable(self);
+	self->cpus = &loose;
+	weft__set_uses(self, WEFT__USES_SCHED);
+	turn_on(WEFT__X_AFFINITY);
+	apply(self->worker, &loose);
+	weft__preempt_enable(self);
+}
+
+void weft__bind_again(struct weft__fiber *self)
+{
+	if (self->cpus != &loose)
+		return;
+	weft__preempt_disable(self);
+	self->cpus = NULL;
+	if (self->worker)
+		apply(self->worker, home(self));
+	weft__preempt_enable(self);
+}
+
+void weft__bind_none(void)
+{
+	if (bound)
+		kernel_set(&atomic_load_explicit(&everywhere, memory_order_relaxed)->cpus);
+}
+
 /* --- priority --- */
 
 void weft__sched_set(struct weft__fiber *f, int policy, int prio)
@@ -272,7 +365,7 @@ void weft__switch_extras(struct weft__worker *w, struct weft__fiber *from, struc
 	if (is_on(WEFT__X_CPUTIME))
 		charge(w, from, to);
 	if (is_on(WEFT__X_AFFINITY) && to->kind != WEFT__SCHED)
-		apply(w, to->cpus);
+		apply(w, to->cpus ? to->cpus : home(from));
 	if (is_on(WEFT__X_PRIO) && to->kind != WEFT__SCHED)
 		to->node.prio = to->prio;
 }

@@ -8,6 +8,8 @@
  *            excepted.
  * Affinity:  the mask is the fiber's. A worker that gets a fiber whose mask differs from the one it has sets its own: a
  *            system call at such switches only, as with signal masks. Masks are interned: equal ones are one pointer.
+ * Binding:   WEFT_BIND gives VPs a mask. A worker takes that of the VP that it gets, and comes back to it from a fiber with one of its own. What a fiber
+ *            makes outside of this runtime (processes, kernel threads) is to inherit the mask of the process: so it is unbound meanwhile.
  * Priority:  of a fiber in a queue must not change (the policy has sorted it in): what others ask for is noted and taken over when it
  *            is picked.
  */
@@ -39,6 +41,20 @@ void weft__sched_set(struct weft__fiber *f, int policy, int prio);
 int weft__affinity_find(const cpu_set_t *cpus, const struct weft__cpuset **found);	/* the first half: for a fiber to come */
 int weft__affinity_set(struct weft__fiber *f, const cpu_set_t *cpus);
 void weft__affinity_get(struct weft__fiber *f, cpu_set_t *cpus);
+
+struct weft__topology;
+struct weft__vp;
+struct weft__worker;
+
+/* WEFT_BIND: choose the VPs' CPUs. At the start, before any worker has a VP. `t` may be NULL. */
+void weft__bind_vps(const struct weft__topology *t);
+/* The calling worker gets `vp`, and with it `current`. */
+void weft__bind_worker(struct weft__worker *w, const struct weft__vp *vp, const struct weft__fiber *current);
+/* The caller runs on all CPUs of the process until weft__bind_again, so that what it makes does. Async-signal-safe; in a child of fork, the latter only. */
+void weft__bind_not(struct weft__fiber *self);
+void weft__bind_again(struct weft__fiber *self);
+/* A kernel thread of ours that has no VP, at its start. */
+void weft__bind_none(void);
 
 /* Nanoseconds of CPU time, from the first question on. */
 uint64_t weft__cputime(struct weft__fiber *f);

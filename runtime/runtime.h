@@ -123,6 +123,7 @@ struct weft__vp {
 	unsigned index;
 	struct weft__timers timers;
 	unsigned *steal_order;		/* nvps - 1 entries */
+	const struct weft__cpuset *cpus;	/* WEFT_BIND: where it is carried, NULL = anywhere; constant */
 	uint8_t *far;			/* by the other VP's index: its distance (sched/topology.h); NULL: all are equally far */
 	uint8_t node;			/* NUMA node, below WEFT__NODES */
 	/* counters: owner writes, relaxed */

@@ -51,7 +51,7 @@ static const struct weft__topology *topology(void)
 
 	if (!known && __libc_single_threaded) {
 		vps = weft__rt.nvps;
-		known = weft__topology_load(vps, NULL);
+		known = weft__topology_load(vps, weft__rt.cfg.bind != 0, NULL);
 	}
 	return vps == weft__rt.nvps ? known : NULL;
 }
@@ -87,6 +87,7 @@ static int make_vps(void)
 		weft__timers_init(&vp->timers);
 		weft__rt.ops->init(vp->queue, i);
 	}
+	weft__bind_vps(t);
 	return 0;
 }
 

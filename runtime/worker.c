@@ -32,6 +32,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "runtime/extras.h"
 #include "runtime/hooks.h"
 #include "runtime/runtime.h"
 #include "runtime/vpqueue.h"
@@ -65,6 +66,8 @@ static void futex_wake(_Atomic uint32_t *word)
 
 void weft__vp_attach(struct weft__worker *w, struct weft__vp *vp, struct weft__fiber *current)
 {
+	if (weft__unlikely(vp->cpus != NULL))
+		weft__bind_worker(w, vp, current);
 	vp->current = current;
 	atomic_store_explicit(&vp->worker, w, memory_order_relaxed);
 	atomic_store_explicit(&w->vp, vp, memory_order_relaxed);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <hwloc.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 enum level { CORE, L2, L3, INNER, OUTER, LEVELS };
 
 struct place {
+	cpu_set_t node_cpus;		/* all that may be used; if `node` is known */
 	int cpu;			/* the kernel's number, -1 = not measured */
 	int node;			/* NUMA node, by hwloc's count; -1 = not measured */
 	int level[LEVELS];		/* the part it belongs to; -1 = unknown, shared with nobody */
@@ -103,6 +105,16 @@ static void locate(hwloc_topology_t h, hwloc_obj_t pu, struct place *p)
 	p->level[big_nodes ? INNER : OUTER] = part(h, HWLOC_OBJ_PACKAGE, pu);
 }
 
+static void locate_node(hwloc_topology_t h, hwloc_const_bitmap_t binding, struct place *p)
+{
+	hwloc_obj_t node = p->node < 0 ? NULL : hwloc_get_numanode_obj_by_os_index(h, (unsigned)p->node);
+
+	CPU_ZERO(&p->node_cpus);
+	for (int i = node ? hwloc_bitmap_first(node->cpuset) : -1; i >= 0 && i < CPU_SETSIZE; i = hwloc_bitmap_next(node->cpuset, i))
+		if (!binding || hwloc_bitmap_isset(binding, (unsigned)i))
+			CPU_SET(i, &p->node_cpus);
+}
+
 /* May the calling thread run there? `binding` NULL: anywhere. */
 static bool usable(hwloc_obj_t pu, hwloc_const_bitmap_t binding)
 {
@@ -125,8 +137,10 @@ static void fill(struct weft__topology *t, hwloc_topology_t h)
 	while ((pu = hwloc_get_next_obj_by_type(h, HWLOC_OBJ_PU, pu))) {
 		if (!usable(pu, binding))
 			continue;
-		if (n < t->vps)
+		if (n < t->vps) {
 			locate(h, pu, &t->place[n]);
+			locate_node(h, binding, &t->place[n]);
+		}
 		n++;
 	}
 	t->cpus = n;
@@ -135,7 +149,7 @@ static void fill(struct weft__topology *t, hwloc_topology_t h)
 	hwloc_bitmap_free(binding);
 }
 
-struct weft__topology *weft__topology_load(unsigned vps, const char *synthetic)
+struct weft__topology *weft__topology_load(unsigned vps, bool must_measure, const char *synthetic)
 {
 	struct weft__topology *t;
 	hwloc_topology_t h;
@@ -152,7 +166,7 @@ struct weft__topology *weft__topology_load(unsigned vps, const char *synthetic)
 		for (int l = 0; l < LEVELS; l++)
 			t->place[i].level[l] = -1;
 	}
-	if (vps > 2) {
+	if (vps > 2 || must_measure) {
 		char *env[32], **program = environ;
 		sigset_t all, old;
 
@@ -208,6 +222,14 @@ int weft__topology_distance(const struct weft__topology *t, unsigned a, unsigned
 int weft__topology_node(const struct weft__topology *t, unsigned vp)
 {
 	return t && vp < t->vps ? t->place[vp].node : -1;
+}
+
+bool weft__topology_node_cpus(const struct weft__topology *t, unsigned vp, cpu_set_t *cpus)
+{
+	if (weft__topology_node(t, vp) < 0)
+		return false;
+	*cpus = t->place[vp].node_cpus;
+	return true;
 }
 
 int weft__topology_cpu(const struct weft__topology *t, unsigned vp)

@@ -8,7 +8,7 @@
  * Distance:  same core, same L2, same L3, same NUMA node or package (the smaller
  *            first), the rest. Within one distance the order starts at the next VP, so that
  *            thieves do not all ask the same victim.
- * Cost:      with up to 2 VPs nothing is measured and hwloc is never called. Otherwise loading takes
+ * Cost:      with up to 2 VPs nothing is measured and hwloc is never called, unless it must be. Otherwise loading takes
  *            about a millisecond (2 CPUs), and more the more CPUs there are; it reads /sys and
  *            allocates. So a process does it once, and its children have it from there.
  * Context:   the only thread of the process: hwloc has locks that a fork in another thread would
@@ -19,12 +19,15 @@
 #ifndef WEFT_SCHED_TOPOLOGY_H
 #define WEFT_SCHED_TOPOLOGY_H
 
+#include <sched.h>
+#include <stdbool.h>
+
 struct weft__topology;
 
-/* For `vps` VPs. `synthetic`: a machine in hwloc's notation ("package:2 l3:1 core:4 pu:2") instead
+/* For `vps` VPs, also for few of them if `must_measure`. `synthetic`: a machine in hwloc's notation ("package:2 l3:1 core:4 pu:2") instead
  * of this one; NULL outside of tests. If hwloc cannot tell, all VPs are equally far. NULL: no
  * memory, or vps is 0. */
-struct weft__topology *weft__topology_load(unsigned vps, const char *synthetic);
+struct weft__topology *weft__topology_load(unsigned vps, bool must_measure, const char *synthetic);
 void weft__topology_free(struct weft__topology *t);
 
 /* Write all other VPs into order[0 .. vps - 2], nearest first. Returns how many, or -EINVAL for a
@@ -36,6 +39,9 @@ int weft__topology_distance(const struct weft__topology *t, unsigned a, unsigned
 
 /* The number of the VP's NUMA node, from 0; -1 if it was not measured. */
 int weft__topology_node(const struct weft__topology *t, unsigned vp);
+
+/* The CPUs of that node that may be used; false: it was not measured. */
+bool weft__topology_node_cpus(const struct weft__topology *t, unsigned vp, cpu_set_t *cpus);
 
 /* The kernel's number of the CPU that the VP stands for; -1 if it was not measured. */
 int weft__topology_cpu(const struct weft__topology *t, unsigned vp);

@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/extras.h"
 #include "runtime/hooks.h"
 #include "runtime/sync.h"
 #include "upcall/cancel.h"
@@ -336,6 +337,7 @@ static void *monitor_main(void *arg)
 	mon.self.tcb = weft__arch_tls();
 	weft__tls_self = &mon.self;
 	weft__look_start();
+	weft__bind_none();
 	ask_for_short_slice();
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* we have a slack of our own (TIMER_SLACK_NS) */
 	/* [START-1] acquire; pairs with seq_cst in runtime/start.c:weft__start: all that it set up */

@@ -40,6 +40,7 @@ struct weft_config {
 	int guard_mprotect;		/* WEFT_GUARD: auto, mprotect */
 	int membarrier_off;		/* WEFT_MEMBARRIER: auto, off */
 	int uring;			/* WEFT_URING: auto, eventfd, off */
+	int bind;			/* WEFT_BIND: off, cpu, node */
 	uint64_t fuzz_ns;		/* WEFT_FUZZ: preempt at random intervals down to this; 0 = off */
 };
 

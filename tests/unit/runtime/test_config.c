@@ -77,6 +77,7 @@ Test(config, defaults)
 	cr_assert_eq(c.guard_mprotect, 0);
 	cr_assert_eq(c.membarrier_off, 0);
 	cr_assert_eq(c.uring, 0);
+	cr_assert_eq(c.bind, 0);
 	cr_assert_eq(c.fuzz_ns, 0);
 }
 
@@ -100,7 +101,7 @@ Test(config, every_row_is_complete_and_its_default_valid)
 		refuses(o->env, "nonsense");
 		refuses(o->env, "");
 	}
-	cr_assert_eq(n, 16);
+	cr_assert_eq(n, 17);
 	cr_assert_null(weft_config_option(n + 100));
 }
 
@@ -185,6 +186,8 @@ Test(config, words)
 	cr_assert_eq(with("WEFT_MEMBARRIER", "off").membarrier_off, 1);
 	cr_assert_eq(with("WEFT_URING", "eventfd").uring, 1);
 	cr_assert_eq(with("WEFT_URING", "off").uring, 2);
+	cr_assert_eq(with("WEFT_BIND", "cpu").bind, 1);
+	cr_assert_eq(with("WEFT_BIND", "node").bind, 2);
 }
 
 Test(config, policy)

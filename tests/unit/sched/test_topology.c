@@ -13,7 +13,7 @@ TestSuite(topology, .timeout = 60);
 
 static void expect(const char *machine, unsigned vps, unsigned vp, const unsigned *want)
 {
-	struct weft__topology *t = weft__topology_load(vps, machine);
+	struct weft__topology *t = weft__topology_load(vps, false, machine);
 	unsigned got[64];
 
 	cr_assert_not_null(t);
@@ -67,7 +67,7 @@ Test(topology, starts_at_the_next_one)
 
 Test(topology, distances_and_nodes)
 {
-	struct weft__topology *t = weft__topology_load(8, "package:2 numa:2 core:2 pu:1");
+	struct weft__topology *t = weft__topology_load(8, false, "package:2 numa:2 core:2 pu:1");
 
 	cr_assert_not_null(t);
 	for (unsigned a = 0; a < 8; a++) {
@@ -77,6 +77,13 @@ Test(topology, distances_and_nodes)
 			cr_expect_eq(weft__topology_distance(t, a, b), weft__topology_distance(t, b, a));
 		cr_expect_lt(weft__topology_distance(t, a, a ^ 1), weft__topology_distance(t, a, a ^ 2), "another node");
 		cr_expect_lt(weft__topology_distance(t, a, a ^ 2), weft__topology_distance(t, a, a ^ 4), "another package");
+	}
+	for (unsigned a = 0; a < 8; a++) {
+		cpu_set_t cpus;
+
+		cr_assert(weft__topology_node_cpus(t, a, &cpus));
+		cr_expect_eq(CPU_COUNT(&cpus), 2);
+		cr_expect(CPU_ISSET(a, &cpus) && CPU_ISSET(a ^ 1, &cpus));
 	}
 	cr_expect_eq(weft__topology_node(t, 8), -1);
 	weft__topology_free(t);
@@ -124,7 +131,7 @@ Test(topology, up_to_two_vps_measure_nothing)
 	/* a machine that hwloc would refuse: it is not even asked */
 	expect("nonsense", 2, 0, of_0);
 	expect("nonsense", 2, 1, of_1);
-	t = weft__topology_load(1, NULL);
+	t = weft__topology_load(1, false, NULL);
 	cr_assert_eq(weft__topology_order(t, 0, &none), 0);
 	cr_assert_eq(weft__topology_cpu(t, 0), -1);
 	cr_assert_eq(weft__topology_cpus(t), 0);
@@ -140,10 +147,10 @@ Test(topology, trivial_order_when_hwloc_cannot_tell)
 
 Test(topology, bad_arguments)
 {
-	struct weft__topology *t = weft__topology_load(4, "core:4 pu:1");
+	struct weft__topology *t = weft__topology_load(4, false, "core:4 pu:1");
 	unsigned order[4];
 
-	cr_assert_null(weft__topology_load(0, NULL));
+	cr_assert_null(weft__topology_load(0, false, NULL));
 	cr_assert_eq(weft__topology_order(t, 4, order), -EINVAL);
 	cr_assert_eq(weft__topology_order(NULL, 0, order), -EINVAL);
 	cr_assert_eq(weft__topology_cpu(t, 4), -1);
@@ -162,7 +169,7 @@ Test(topology, many_shapes_are_complete)
 
 	for (int i = 0; i < 6; i++)
 		for (unsigned vps = 1; vps <= 130; vps += 43) {
-			struct weft__topology *t = weft__topology_load(vps, shape[i]);
+			struct weft__topology *t = weft__topology_load(vps, false, shape[i]);
 
 			expect_complete(t, vps);
 			weft__topology_free(t);
@@ -178,7 +185,7 @@ Test(topology, this_machine)
 	cr_assert_eq(sched_getaffinity(0, sizeof(before), &before), 0);
 	unsetenv("HWLOC_SYNTHETIC");
 	unsetenv("HWLOC_XMLFILE");
-	t = weft__topology_load(4, NULL);
+	t = weft__topology_load(4, false, NULL);
 	cr_assert_eq(sched_getaffinity(0, sizeof(after), &after), 0);
 	cr_assert(CPU_EQUAL(&before, &after));
 	cr_assert_eq(weft__topology_cpus(t), (unsigned)CPU_COUNT(&before));
