@@ -349,6 +349,7 @@ void weft__forked(void)
 	if (self->worker)
 		prctl(PR_SET_TIMERSLACK, weft__rt.timer_slack, 0, 0, 0);	/* not the worker's own */
 	self->worker = NULL;
+	self->vp = NULL;
 	self->kind = WEFT__MAIN;
 	weft__tcb_set_vp(self->tcb, NULL);
 	weft__hook_forked();
