@@ -154,13 +154,10 @@ struct weft__ring *weft__ring_of(struct weft__vp *vp)
 
 /* --- the way to the kernel --- */
 
-/* Of many operations under way some have a bell: it tells of all that are complete. -1: none. */
-static int bell_for(struct weft__ring *r, struct weft__vp *vp, struct weft__worker *w, uint32_t in_flight)
+/* Old values of what others have taken only make it look fuller. The owner. */
+static uint32_t in_flight_of(struct weft__ring *r)
 {
-	if (!vp->computes || atomic_load_explicit(&weft__rings.no_bells, memory_order_relaxed) || r->unbelled++ < in_flight / BELLS)
-		return -1;
-	r->unbelled = 0;
-	return weft__bell_of(w);
+	return r->submitted + atomic_load_explicit(&r->strays, memory_order_relaxed) - atomic_load_explicit(r->cq_head, memory_order_relaxed);
 }
 
 static void fill_bell(struct io_uring_sqe *sqe, int fd)
@@ -173,6 +170,26 @@ static void fill_bell(struct io_uring_sqe *sqe, int fd)
 	sqe->addr = (uintptr_t)&byte;
 	sqe->len = 1;
 	sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+}
+
+/* Of many operations under way some have a bell, linked behind them, that tells of all that are complete. It is the last of those that are handed over
+ * together, for as a rule they are complete together: with one in their middle those behind it would wait for the next. */
+static void add_bell(struct weft__ring *r, struct weft__vp *vp, struct weft__worker *w)
+{
+	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed);
+	int fd;
+
+	if (!vp->computes || atomic_load_explicit(&weft__rings.no_bells, memory_order_relaxed) || r->unbelled <= in_flight_of(r) / BELLS)
+		return;
+	r->unbelled = 0;
+	fd = weft__bell_of(w);
+	if (fd < 0)
+		return;
+	r->sqe[(tail - 1) & r->sq_mask].flags |= IOSQE_IO_HARDLINK;	/* also behind one that fails, or is short */
+	fill_bell(&r->sqe[tail & r->sq_mask], fd);
+	atomic_fetch_add_explicit(&weft__rings.belled, 1, memory_order_relaxed);
+	/* [URING-2] release; pairs with the kernel's acquire */
+	atomic_store_explicit(r->sq_tail, tail + 1, memory_order_release);
 }
 
 /* The kernel does not take what is from `head` on. */
@@ -204,9 +221,9 @@ static bool late(const struct weft__ring *r)
 	return weft__now() - r->since > SLACK_NS + r->prepared * (uint64_t)GAP_NS;
 }
 
-static void hand_over(struct weft__ring *r, struct weft__vp *vp)
+static void hand_over(struct weft__ring *r, struct weft__vp *vp, struct weft__worker *w)
 {
-	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed), head;
+	uint32_t tail, head;
 	long got;
 
 	if (atomic_load_explicit(&vp->prepared, memory_order_relaxed)) {
@@ -216,6 +233,8 @@ static void hand_over(struct weft__ring *r, struct weft__vp *vp)
 			r->hold = HOLD;
 	}
 	r->prepared = 0;
+	add_bell(r, vp, w);
+	tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed);
 	do {
 		/* [URING-2] acquire; pairs with the kernel's release: so much it has taken */
 		head = atomic_load_explicit(r->sq_head, memory_order_acquire);
@@ -237,7 +256,8 @@ static void hand_over(struct weft__ring *r, struct weft__vp *vp)
 void weft__hook_submit(struct weft__vp *vp)
 {
 	/* relaxed: written by an owner of this VP */
-	hand_over(atomic_load_explicit(&weft__rings.of[vp->index], memory_order_relaxed), vp);
+	hand_over(atomic_load_explicit(&weft__rings.of[vp->index], memory_order_relaxed), vp,
+		  atomic_load_explicit(&vp->worker, memory_order_relaxed));
 	weft__uring_drain();		/* who handed over its own operation does that before it parks */
 }
 
@@ -248,38 +268,24 @@ static bool another_comes(const struct weft__vp *vp)
 			     atomic_load_explicit(&vp->runnext, memory_order_relaxed));
 }
 
-/* Old values of what others have taken only make it look fuller. The owner. */
-static uint32_t in_flight_of(struct weft__ring *r)
-{
-	return r->submitted + atomic_load_explicit(&r->strays, memory_order_relaxed) - atomic_load_explicit(r->cq_head, memory_order_relaxed);
-}
-
 bool weft__ring_submit(struct weft__ring *r, struct weft__vp *vp, struct weft__worker *w, const struct io_uring_sqe *sqe)
 {
-	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed), n = 1;
-	uint32_t in_flight = in_flight_of(r);
-	int bell;
+	uint32_t tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed);
 
-	if ((int32_t)in_flight >= (int32_t)r->cq_size / 2)
+	if ((int32_t)in_flight_of(r) >= (int32_t)r->cq_size / 2)
 		return false;
-	bell = bell_for(r, vp, w, in_flight);
 	r->sqe[tail & r->sq_mask] = *sqe;
-	if (bell >= 0) {
-		r->sqe[tail & r->sq_mask].flags |= IOSQE_IO_HARDLINK;	/* also behind one that fails, or is short */
-		fill_bell(&r->sqe[(tail + 1) & r->sq_mask], bell);
-		atomic_fetch_add_explicit(&weft__rings.belled, 1, memory_order_relaxed);
-		n = 2;
-	}
+	r->unbelled++;
 	/* relaxed: counted before it can be completed; who looks for work sees it, as it saw us
 	 * run */
 	atomic_fetch_add_explicit(&weft__rings.under_way, 1, memory_order_relaxed);
 	r->submitted++;
 	/* [URING-2] release; pairs with the kernel's acquire */
-	atomic_store_explicit(r->sq_tail, tail + n, memory_order_release);
+	atomic_store_explicit(r->sq_tail, tail + 1, memory_order_release);
 	if (r->hold)
 		r->hold--;
 	if (++r->prepared >= BATCH || r->hold || !another_comes(vp) || (r->prepared > 1 && late(r))) {
-		hand_over(r, vp);
+		hand_over(r, vp, w);
 		return true;
 	}
 	if (r->prepared == 1)
@@ -291,29 +297,24 @@ bool weft__ring_submit(struct weft__ring *r, struct weft__vp *vp, struct weft__w
 
 uint32_t weft__ring_chain(struct weft__ring *r, struct weft__vp *vp, struct weft__worker *w, const struct io_uring_sqe *sqe, uint32_t n)
 {
-	uint32_t in_flight = in_flight_of(r), tail, took, all = n;
-	int bell;
+	uint32_t tail, all, took;
 	long got;
 
-	if ((int32_t)in_flight >= (int32_t)r->cq_size / 2 || n > r->sq_mask)
+	if ((int32_t)in_flight_of(r) >= (int32_t)r->cq_size / 2 || n > r->sq_mask)
 		return 0;
 	if (r->prepared)
-		hand_over(r, vp);
+		hand_over(r, vp, w);
 	tail = atomic_load_explicit(r->sq_tail, memory_order_relaxed);
-	bell = bell_for(r, vp, w, in_flight);
 	for (uint32_t i = 0; i < n; i++)
 		r->sqe[(tail + i) & r->sq_mask] = sqe[i];
-	if (bell >= 0) {
-		r->sqe[(tail + n - 1) & r->sq_mask].flags |= IOSQE_IO_HARDLINK;	/* also behind one that fails, or is short */
-		fill_bell(&r->sqe[(tail + n) & r->sq_mask], bell);
-		atomic_fetch_add_explicit(&weft__rings.belled, 1, memory_order_relaxed);
-		all++;
-	}
 	/* relaxed: as in weft__ring_submit */
 	atomic_fetch_add_explicit(&weft__rings.under_way, 1, memory_order_relaxed);
 	r->submitted += n;
+	r->unbelled += n;
 	/* [URING-2] release; pairs with the kernel's acquire */
-	atomic_store_explicit(r->sq_tail, tail + all, memory_order_release);
+	atomic_store_explicit(r->sq_tail, tail + n, memory_order_release);
+	add_bell(r, vp, w);
+	all = atomic_load_explicit(r->sq_tail, memory_order_relaxed) - tail;
 	got = weft__arch_syscall(SYS_io_uring_enter, r->fd, all, 0, 0, 0, 0);
 	if (weft__likely(got == all))
 		return n;

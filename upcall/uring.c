@@ -42,7 +42,8 @@
 static _Atomic uint32_t taken;		/* completions so far */
 static _Atomic bool silent;		/* the rings do not write to the eventfd */
 static uint32_t seen, barren;		/* monitor: the last `taken`; how often it stood still */
-static uint32_t seen_bells;		/* monitor: the last `belled` */
+static uint32_t seen_bells;		/* monitor: the last `belled`, */
+static uint64_t rang_at;		/* and when it was new */
 
 /* --- the waiter's side --- */
 
@@ -350,11 +351,14 @@ uint64_t weft__uring_moderate(bool alone, uint64_t now)
 
 	barren = all == seen ? barren + 1 : 0;
 	seen = all;
-	if (alone && bells != seen_bells && n) {
+	if (bells != seen_bells) {
 		seen_bells = bells;
+		rang_at = now;
+	}
+	if (alone && n && now < rang_at + BACKUP_NS) {
 		if (!atomic_load_explicit(&silent, memory_order_relaxed))
 			silence(true);
-		return now + BACKUP_NS;
+		return rang_at + BACKUP_NS;
 	}
 	if (alone && n >= MANY && barren < BARREN) {
 		if (!atomic_load_explicit(&silent, memory_order_relaxed))
