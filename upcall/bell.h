@@ -7,7 +7,8 @@
  * Model:     a bell is a pipe whose writers signal the worker (O_ASYNC, F_SETOWN_EX, F_SETSIG: the signal of preemption). Behind the
  *            operation is linked a write of one byte to it. The kernel makes that write on the worker, and the worker takes the signal on its way out of
  *            the kernel. A hog then takes what is complete, and the bells that rang with this one, and makes way.
- * Which:     only operations of a VP in whose queue a hog waits (vp->computes); of many under way, one in some.
+ * Which:     only operations of a VP in whose queue a hog waits (vp->computes); of those that are handed over together, the last; of many that are not, one
+ *            in some (ring.c).
  * Invariant: [BELL] the eventfd is silent only while bells ring and no worker sleeps for it, and the monitor looks every millisecond all the same
  *            (uring.c). Who cannot answer a bell (no hog, inside of libc, no VP any more) makes the eventfd loud and wakes the monitor.
  * SIGIO:     for a real-time signal that it has no room for (RLIMIT_SIGPENDING) the kernel sends SIGIO instead, which would end a program that knows
