@@ -57,7 +57,9 @@ long weft__fd_dup3(int fd, int to, int flags)
 	weft__fd_unlearn(fd, WEFT__FACTS);
 	weft__fd_forget(to);
 	told = weft__netpoll_closing(to);
+	weft__fd_dup_begin();
 	r = weft__sys(SYS_dup3, fd, to, flags);
+	weft__fd_dup_end();
 	weft__fd_forget(to);
 	if (told)
 		weft__netpoll_closed(to);

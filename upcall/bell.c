@@ -28,11 +28,20 @@ static int make(struct weft__worker *w)
 	struct f_owner_ex owner = { F_OWNER_TID, w->tid };
 	int fd[2];
 
+	bool made;
+
 	/* a standard signal is pending once, for a kick or for a bell */
-	if (weft__rt.signo < 32 || weft__arch_syscall(SYS_pipe2, (long)fd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0) != 0)
+	if (weft__rt.signo < 32)
 		return NONE;
-	fd[0] = weft__fd_protect(fd[0]);
-	fd[1] = weft__fd_protect(fd[1]);
+	weft__fd_low_begin();
+	made = weft__arch_syscall(SYS_pipe2, (long)fd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0) == 0;
+	if (made) {
+		fd[0] = weft__fd_protect(fd[0]);
+		fd[1] = weft__fd_protect(fd[1]);
+	}
+	weft__fd_low_end();
+	if (!made)
+		return NONE;
 	if (weft__action_bells() && fcntl_of(fd[0], F_SETOWN_EX, (long)&owner) == 0 && fcntl_of(fd[0], F_SETSIG, weft__rt.signo) == 0 &&
 	    fcntl_of(fd[0], F_SETFL, O_NONBLOCK | O_ASYNC) == 0) {
 		w->bell_read = fd[0];

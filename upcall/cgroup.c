@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "runtime/arch/arch.h"
+#include "upcall/netpoll.h"
 
 enum {
 	LINE = 2048,			/* longer lines are cut; none that matters is */
@@ -68,19 +69,24 @@ static ssize_t read_some(int fd, char *buf, size_t size)
 	return n;
 }
 
+/* Not negative: to be closed by close_file. */
 static int open_file(const char *path)
 {
 	int fd;
 
+	weft__fd_low_begin();
 	do
 		fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	while (fd < 0 && errno == EINTR);
+	if (fd < 0)
+		weft__fd_low_end();
 	return fd;
 }
 
 static void close_file(int fd)
 {
 	syscall(SYS_close, fd);
+	weft__fd_low_end();
 }
 
 /* The next line without its newline, NULL at the end. Valid until the next call. */

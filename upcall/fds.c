@@ -5,6 +5,14 @@
  *            bit map tells the wrappers of close, dup2 and close_range to leave them alone. Not
  *            right below RLIMIT_NOFILE: the kernel's table, which every fork copies, is as long as
  *            the highest number.
+ * Low:       [LOW] the kernel gives a new descriptor the lowest number that is free, and it can only be moved up afterwards. Should the program dup2 to that
+ *            very number meanwhile, its file would be there when ours is closed. So the two exclude each other:
+ *                we                                        the program
+ *                L1 low++                                  D1 dups++
+ *                L2 dups != 0? wait a little               D2 low != 0? dups--, wait, again
+ *            Invariant: one of L2 and D2 sees the other. L2 gives up, since a dup2 may close a file for seconds, but it has taken its number long before. D2
+ *            gives up, too, for the sake of a child that a raw system call made, and has the counters of a moment.
+ *            Not excluded: open(2) and the like, which get the number after.
  * Context:   any thread; async-signal-safe.
  * Locking:   none; the map is atomic words, and only the owner of a descriptor sets or clears its
  *            bit.
@@ -16,6 +24,7 @@
 #include <sys/syscall.h>
 
 #include "runtime/arch/arch.h"
+#include "runtime/runtime.h"
 #include "upcall/netpoll.h"
 
 #define MAX_FD 65536	/* above that a descriptor of ours is merely not protected */
@@ -24,6 +33,53 @@
 /* relaxed everywhere: a bit is set before anybody else learns the number */
 static _Atomic uint64_t map[MAX_FD / 64];
 static _Atomic int lowest = INT_MAX;
+
+static _Atomic uint32_t low_ones, dups;
+#define PATIENCE 200u		/* looks, each some microseconds; a program's dup2 looks ten times as long */
+
+static void a_moment(void)
+{
+	weft__arch_syscall(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+}
+
+void weft__fd_low_begin(void)
+{
+	weft__preempt_disable(weft__self());
+	/* [LOW-1] seq_cst: L1 before L2; pairs with weft__fd_dup_begin */
+	atomic_fetch_add_explicit(&low_ones, 1, memory_order_seq_cst);
+	for (unsigned i = 0; i < PATIENCE && atomic_load_explicit(&dups, memory_order_seq_cst); i++)
+		a_moment();
+}
+
+void weft__fd_low_end(void)
+{
+	/* [LOW-1] seq_cst: the number is free again; pairs with weft__fd_dup_begin */
+	atomic_fetch_sub_explicit(&low_ones, 1, memory_order_seq_cst);
+	weft__preempt_enable(weft__self());
+}
+
+void weft__fd_dup_begin(void)
+{
+	for (unsigned i = 0;; i++) {
+		/* [LOW-1] seq_cst: D1 before D2; pairs with weft__fd_low_begin */
+		atomic_fetch_add_explicit(&dups, 1, memory_order_seq_cst);
+		if (i == 10 * PATIENCE || !atomic_load_explicit(&low_ones, memory_order_seq_cst))
+			return;
+		weft__fd_dup_end();
+		a_moment();
+	}
+}
+
+void weft__fd_dup_end(void)
+{
+	atomic_fetch_sub_explicit(&dups, 1, memory_order_relaxed);
+}
+
+void weft__fd_low_forked(void)
+{
+	atomic_store_explicit(&low_ones, 0, memory_order_relaxed);
+	atomic_store_explicit(&dups, 0, memory_order_relaxed);
+}
 
 static int first_choice(void)
 {

@@ -185,6 +185,14 @@ static void arm_netpoll(bool on)
 	mon.netpoll_on = on;
 }
 
+static void make_own(void)
+{
+	weft__fd_low_begin();
+	mon.epfd = weft__fd_protect((int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC));
+	mon.evfd = weft__fd_protect((int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
+	weft__fd_low_end();
+}
+
 /* The program closed our descriptors by a way that no wrapper sees. The rings cannot be polled any more: task states will do. */
 static void rebuild(void)
 {
@@ -192,8 +200,7 @@ static void rebuild(void)
 
 	weft__fd_lost(mon.epfd);
 	weft__fd_lost(mon.evfd);
-	mon.epfd = weft__fd_protect((int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC));
-	mon.evfd = weft__fd_protect((int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
+	make_own();
 	if (mon.epfd < 0 || mon.evfd < 0 || epoll_ctl(mon.epfd, EPOLL_CTL_ADD, mon.evfd, &ev) != 0)
 		weft__die("the monitor's descriptors were closed and cannot be made again");
 	atomic_store_explicit(&mon.notified, 0, memory_order_relaxed);
@@ -417,8 +424,7 @@ static int descriptors(void)
 	err = choose_source();
 	if (err)
 		return err;
-	mon.epfd = weft__fd_protect((int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC));
-	mon.evfd = weft__fd_protect((int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
+	make_own();
 	mon.netpoll_fd = -1;
 	return mon.epfd < 0 || mon.evfd < 0 ? -EMFILE : 0;
 }
@@ -464,6 +470,7 @@ void weft__hook_stats(struct weft_stats *s)
 
 void weft__hook_forked(void)
 {
+	weft__fd_low_forked();
 	weft__netpoll_forked();
 	weft__uring_forked();
 	weft__signals_forked();
@@ -476,4 +483,5 @@ void weft__hook_forked(void)
 	weft__fd_release(mon.evfd);
 	memset(&mon, 0, sizeof mon);
 	mon.epfd = mon.evfd = mon.sigfd = -1;
+	mon.patience = ATTENTION_NS;
 }

@@ -231,16 +231,15 @@ static int build(void)
 {
 	int ep, ev, err;
 
-	ep = (int)sys(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0);
-	if (ep < 0)
-		return ep;
-	ev = (int)sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK, 0, 0);
-	if (ev < 0) {
-		sys(SYS_close, ep, 0, 0, 0);
-		return ev;
+	weft__fd_low_begin();
+	ep = weft__fd_protect((int)sys(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0));
+	ev = weft__fd_protect((int)sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK, 0, 0));
+	weft__fd_low_end();
+	if (ep < 0 || ev < 0) {
+		weft__fd_release(ep);
+		weft__fd_release(ev);
+		return ep < 0 ? ep : ev;
 	}
-	ep = weft__fd_protect(ep);
-	ev = weft__fd_protect(ev);
 	atomic_store_explicit(&broken, 0, memory_order_relaxed);
 	atomic_store_explicit(&evfd, ev, memory_order_relaxed);
 	atomic_store_explicit(&epfd, ep, memory_order_relaxed);

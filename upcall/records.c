@@ -89,12 +89,14 @@ void weft__records_mute(struct weft__worker *w)
 int weft__records_open(struct weft__worker *w, int epfd)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.ptr = w };
-	int fd = event_open(), err;
+	int fd, err;
 	void *p;
 
+	weft__fd_low_begin();
+	fd = weft__fd_protect(event_open());
+	weft__fd_low_end();
 	if (fd < 0)
 		return -errno;
-	fd = weft__fd_protect(fd);
 	p = mmap(NULL, 2 * RING, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED || epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &ev) != 0) {
 		err = -errno;

@@ -49,11 +49,13 @@ static void *map(int fd, size_t size, uint64_t what)
 
 static int make_eventfd(void)
 {
-	int fd = (int)sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK, 0, 0), err;
+	int fd, err;
 
+	weft__fd_low_begin();
+	fd = weft__fd_protect((int)sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK, 0, 0));
+	weft__fd_low_end();
 	if (fd < 0)
 		return fd;
-	fd = weft__fd_protect(fd);
 	atomic_store_explicit(&weft__rings.evfd, fd, memory_order_relaxed);
 	err = weft__netpoll_watch_uring();
 	if (err) {
@@ -77,10 +79,11 @@ static struct weft__ring *make(void)
 
 	if (atomic_load_explicit(&weft__rings.evfd, memory_order_relaxed) < 0 && make_eventfd() != 0)
 		return NULL;
-	fd = (int)sys(SYS_io_uring_setup, SQ, (long)&p, 0, 0);
+	weft__fd_low_begin();
+	fd = weft__fd_protect((int)sys(SYS_io_uring_setup, SQ, (long)&p, 0, 0));
+	weft__fd_low_end();
 	if (fd < 0)
 		return NULL;
-	fd = weft__fd_protect(fd);
 	if ((p.features & NEED) != NEED)
 		goto no_fd;
 	if (weft__rt.cfg.uring == WEFT__URING_EVENTFD || !(p.features & IORING_FEAT_CQE_SKIP))

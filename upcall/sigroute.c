@@ -122,10 +122,13 @@ static void set_signalfd(void)
 			 WEFT__SIGBIT(SIGILL) | WEFT__SIGBIT(SIGTRAP) | WEFT__SIGBIT(SIGSYS) |
 			 atomic_load_explicit(&left_to_program, memory_order_relaxed));
 
-	if (sigfd < 0)
+	if (sigfd < 0) {
+		weft__fd_low_begin();
 		sigfd = weft__fd_protect((int)syscall(SYS_signalfd4, -1, &set, 8, SFD_CLOEXEC | SFD_NONBLOCK));
-	else
+		weft__fd_low_end();
+	} else {
 		syscall(SYS_signalfd4, sigfd, &set, 8, 0);
+	}
 }
 
 int weft__signals_fd(void)

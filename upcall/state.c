@@ -16,7 +16,7 @@
 static int open_stat(pid_t tid)
 {
 	char path[48] = "/proc/self/task/", *p = path + strlen(path), digits[12];
-	int n = 0;
+	int n = 0, fd;
 
 	do
 		digits[n++] = (char)('0' + tid % 10);
@@ -24,7 +24,10 @@ static int open_stat(pid_t tid)
 	while (n > 0)
 		*p++ = digits[--n];
 	strcpy(p, "/stat");
-	return weft__fd_protect((int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC));
+	weft__fd_low_begin();
+	fd = weft__fd_protect((int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC));
+	weft__fd_low_end();
+	return fd;
 }
 
 static pid_t number(const char *p)
