@@ -21,6 +21,7 @@
 
 #include "pthread/shim.h"
 #include "upcall/block.h"
+#include "upcall/fds.h"
 #include "upcall/netpoll.h"
 
 /* The kernel, with up to six arguments of any integer or pointer type. */

@@ -9,8 +9,8 @@
 #include <time.h>
 
 #include "runtime/runtime.h"
+#include "upcall/fds.h"
 #include "upcall/ids.h"
-#include "upcall/netpoll.h"
 #include "upcall/sigaction.h"
 #include "upcall/sigtable.h"
 #include "upcall/uring.h"

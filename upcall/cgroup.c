@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "runtime/arch/arch.h"
-#include "upcall/netpoll.h"
+#include "upcall/fds.h"
 
 enum {
 	LINE = 2048,			/* longer lines are cut; none that matters is */

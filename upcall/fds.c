@@ -25,7 +25,7 @@
 
 #include "runtime/arch/arch.h"
 #include "runtime/runtime.h"
-#include "upcall/netpoll.h"
+#include "upcall/fds.h"
 
 #define MAX_FD 65536	/* above that a descriptor of ours is merely not protected */
 #define HIGH 1984	/* where ours start, if the limit allows */

@@ -28,6 +28,7 @@
 #include "runtime/sync.h"
 #include "upcall/cancel.h"
 #include "upcall/fault.h"
+#include "upcall/fds.h"
 #include "upcall/ids.h"
 #include "upcall/memory.h"
 #include "upcall/netpoll.h"

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "upcall/netpoll.h"
+#include "upcall/fds.h"
 #include "upcall/upcall.h"
 
 #define RING 4096u

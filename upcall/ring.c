@@ -12,6 +12,7 @@
 #include "runtime/hooks.h"
 #include "runtime/wait.h"
 #include "upcall/bell.h"
+#include "upcall/fds.h"
 #include "upcall/netpoll.h"
 #include "upcall/uring.h"
 

@@ -10,7 +10,7 @@
 
 #include "runtime/hooks.h"
 #include "runtime/wait.h"
-#include "upcall/netpoll.h"
+#include "upcall/fds.h"
 #include "upcall/sigaction.h"
 #include "upcall/signals.h"
 #include "upcall/sigtimer.h"

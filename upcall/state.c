@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "upcall/netpoll.h"
+#include "upcall/fds.h"
 #include "upcall/upcall.h"
 
 static int open_stat(pid_t tid)
