@@ -21,7 +21,7 @@ allowed() {
 	runtime) echo "runtime/ sched/ weft/" ;;
 	upcall)  echo "upcall/ runtime/ sched/ weft/" ;;
 	pthread) echo "pthread/ weft/ runtime/fiber.h runtime/wait.h runtime/futex.h runtime/extras.h runtime/modules.h" \
-		      "upcall/netpoll.h upcall/altstack.h upcall/bell.h upcall/block.h upcall/cancel.h upcall/fault.h upcall/signals.h upcall/sigtable.h upcall/sigtimer.h upcall/ids.h upcall/uring.h" ;;
+		      "upcall/netpoll.h upcall/fds.h upcall/altstack.h upcall/bell.h upcall/block.h upcall/cancel.h upcall/fault.h upcall/signals.h upcall/sigtable.h upcall/sigtimer.h upcall/ids.h upcall/uring.h" ;;
 	tools)   echo "tools/ weft/" ;;
 	esac
 }
