@@ -40,6 +40,7 @@ struct weft__worker {
 	struct weft__vp *_Atomic vp;	/* NULL: none, or the monitor is taking it (then it holds `lock`) */
 	struct weft__fiber *prev;	/* owner: who switched away just now */
 	enum weft__op op;		/* owner: what to do with it */
+	bool gathering;			/* owner: what it makes runnable is told of later; see worker.c, Help */
 	struct weft__fiber sched;	/* this worker's own context */
 
 	struct weft__lock lock;		/* the monitor, retaking; the worker, when it finds vp == NULL */
@@ -114,6 +115,8 @@ struct weft__vp {
 	bool spinning;			/* counted in rt.nspin; owner, and idle_lock before it is given */
 	uint32_t burst;			/* fibers in the queue whose operations are complete; a hint */
 	uint32_t rng;
+	uint64_t busy_at, busy_tick;	/* when it last found work, 0: it has run out of it since; see worker.c, Help */
+	uint64_t turn_ns;		/* how long fibers ran lately before they made way */
 	/* thieves */
 	_Atomic uint32_t thief __attribute__((aligned(64)));
 	struct weft__lock steal_lock;
@@ -156,6 +159,7 @@ struct weft__rt {
 	_Atomic uint32_t idle_hint __attribute__((aligned(64)));	/* 1: an idle VP wants to hear of new work */
 	_Atomic uint32_t monitor_asleep;	/* 1: wake it when something becomes runnable */
 	_Atomic uint64_t watch_deadline;	/* when the poller or the monitor will look at timers next */
+	_Atomic uint32_t timers_dense;	/* 1: they follow each other closely; see worker.c:slack. A hint */
 
 	struct weft__lock idle_lock __attribute__((aligned(64)));
 	struct weft__vp *idle_vps;
@@ -238,12 +242,18 @@ void weft__fiber_ended(struct weft__fiber *f);	/* fiber.c: its registers will no
 void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why);	/* caller owns f */
 _Noreturn void weft__sched_loop(struct weft__worker *w);
 struct weft__fiber *weft__pick(struct weft__vp *vp);
-/* What a thief saw in another VP's slot; it takes the fiber only if nothing has moved there since. */
-struct weft__slot_seen {
+/* So long a VP may take over what it runs before the fibers behind it are stolen, if they are fewer than that. */
+#define WEFT__STEAL_NS 4000u
+#define WEFT__STEAL_MANY 4u
+
+/* What a thief saw at another VP, and since when that VP runs the same fiber. It takes what is in the slot only if nothing has moved there
+ * since the last look. */
+struct weft__victim_seen {
 	const struct weft__fiber *fiber;
-	uint64_t tick;
+	uint64_t tick, since;
 };
-struct weft__fiber *weft__steal_round(struct weft__vp *vp, struct weft__slot_seen *seen);	/* seen: NULL or nvps - 1 */
+/* `seen`, of nvps - 1: a spinner's, which will look again. NULL: this is the only look. */
+struct weft__fiber *weft__steal_round(struct weft__vp *vp, struct weft__victim_seen *seen, uint64_t now);
 struct weft__vp *weft__vp_of_slow(struct weft__worker *w);
 
 /* The caller's VP; NULL when it was taken, or the caller never has one. Never read w->vp itself instead: it is NULL, too, while the monitor
@@ -266,6 +276,15 @@ void weft__switch_extras(struct weft__worker *w, struct weft__fiber *from, struc
 /* --- worker.c --- */
 int weft__worker_new(struct weft__vp *vp);	/* monitor: make a kernel thread; vp may be NULL (spare) */
 void weft__idle_wake(void);		/* there is work: get an idle VP running */
+void weft__submitted(bool help);	/* something was queued: tell an idle VP, if that is of use, and a monitor that sleeps */
+
+void weft__ask_for_help(struct weft__vp *vp);	/* likewise, if what the caller's VP has queued is too much for it alone */
+
+/* Does the caller collect what it makes runnable, and tell of it afterwards? */
+static inline bool weft__gathers(const struct weft__fiber *self)
+{
+	return self->worker && self->worker->gathering;
+}
 void weft__vp_give(struct weft__vp *vp);	/* let a sleeping worker, or a new one, carry vp */
 void weft__vp_release(struct weft__vp *vp);	/* to the idle list */
 bool weft__vp_retake(struct weft__worker *w, struct weft__vp **vp);	/* monitor: take the VP of a stalled worker */

@@ -12,7 +12,8 @@
  *     S1 enqueue                                I1 enter the idle list, idle_hint = 1
  *     S2 light fence [ASYM]                     I2 heavy fence [ASYM]
  *     S3 idle_hint? then wake an idle VP        I3 look at all queues again
- * Whichever fence comes second sees the other's store. The monitor falls asleep by the same rule (monitor_asleep).
+ * Whichever fence comes second sees the other's store. What is not worth the coming of an idle VP is left to the VP that has it and to the
+ * monitor (worker.c, Help), who falls asleep by the same rule (monitor_asleep), but only while nothing is queued.
  *
  * The slot and the wake-up: a fiber in the slot is about to run here, as soon as its waker waits. If the waker does so again
  * and again (ping-pong), waking an idle VP for it would cost a system call a turn; after PINGPONG such turns in a row it is
@@ -126,6 +127,17 @@ static inline void submitted(void)
 		weft__hook_monitor_wake();
 }
 
+void weft__submitted(bool help)
+{
+	if (help) {
+		submitted();
+		return;
+	}
+	weft__fence_light();
+	if (weft__unlikely(atomic_load_explicit(&weft__rt.monitor_asleep, memory_order_relaxed)))
+		weft__hook_monitor_wake();
+}
+
 void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why)
 {
 	struct weft__fiber *self = weft__tls_self, *old = NULL;
@@ -134,7 +146,8 @@ void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why)
 
 	if (weft__unlikely(!vp)) {
 		weft__inject(f);
-		submitted();
+		if (!weft__gathers(self))
+			submitted();
 		return;
 	}
 	slot = why == WEFT_ENQ_WOKEN &&
@@ -152,14 +165,9 @@ void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why)
 	weft__vpq_unlock(vp);
 	if (old)
 		self->pingpong = 0;
-	if (slot && !old && self->pingpong >= PINGPONG) {
-		weft__fence_light();
-		if (weft__unlikely(atomic_load_explicit(&weft__rt.monitor_asleep,
-							memory_order_relaxed)))
-			weft__hook_monitor_wake();
+	if (weft__unlikely(weft__gathers(self)))
 		return;
-	}
-	submitted();
+	weft__submitted(!(slot && !old && self->pingpong >= PINGPONG));
 }
 
 static void enqueue(struct weft__vp *vp, struct weft__fiber *f, enum weft_enqueue_reason why)
@@ -230,8 +238,10 @@ void weft__finish(struct weft__fiber *self)
 static void look_around(struct weft__vp *vp)
 {
 	uint64_t first = atomic_load_explicit(&vp->timers.first, memory_order_relaxed);
+	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
 
 	vp->from_inject = false;
+	w->gathering = true;
 	if (first != WEFT__NEVER) {
 		uint64_t now = weft__now();
 
@@ -242,7 +252,9 @@ static void look_around(struct weft__vp *vp)
 		vp->n.polls++;
 		weft__hook_poll(0);
 	}
+	w->gathering = false;
 	weft__inject_take(vp);
+	weft__ask_for_help(vp);
 }
 
 /* May that be of use? */
@@ -485,22 +497,31 @@ static struct weft__fiber *steal(struct weft__vp *vp, struct weft__vp *victim, b
 	return f ? f : n ? pick_queued(vp, true) : NULL;
 }
 
-/* One round over the other VPs, near ones first. */
-struct weft__fiber *weft__steal_round(struct weft__vp *vp, struct weft__slot_seen *seen)
+/* One round over the other VPs, near ones first. A theft costs both sides microseconds (membarrier): a few fibers whose turn comes sooner
+ * than that are left where they are. */
+struct weft__fiber *weft__steal_round(struct weft__vp *vp, struct weft__victim_seen *seen, uint64_t now)
 {
 	struct weft__fiber *f;
 
 	for (unsigned i = 0; i + 1 < weft__rt.nvps; i++) {
 		struct weft__vp *victim = &weft__rt.vp[vp->steal_order[i]];
-		/* a fiber in the slot is taken only if it sat there at the last look too, and its VP has run nobody else since */
-		struct weft__slot_seen now = {
+		struct weft__victim_seen look = {
 			atomic_load_explicit(&victim->runnext, memory_order_relaxed),
 			atomic_load_explicit(&victim->tick, memory_order_relaxed),
+			now,
 		};
-		bool slot_too = seen && now.fiber && seen[i].fiber == now.fiber && seen[i].tick == now.tick;
+		bool slot_too = false;
 
-		if (seen)
-			seen[i] = now;
+		if (seen) {
+			if (seen[i].tick == look.tick) {
+				look.since = seen[i].since;
+				slot_too = look.fiber && seen[i].fiber == look.fiber;
+			}
+			seen[i] = look;
+			if (!slot_too && now - look.since < WEFT__STEAL_NS &&
+			    atomic_load_explicit(&victim->len, memory_order_relaxed) < WEFT__STEAL_MANY)
+				continue;
+		}
 		f = steal(vp, victim, slot_too);
 		if (f)
 			return f;

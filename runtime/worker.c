@@ -5,8 +5,11 @@
  *            poller on the other. A worker that sleeps is given a VP (next_vp) and woken; it never takes one by itself, the
  *            poller excepted, which wakes by itself.
  * Spinning:  a worker that found nothing looks on for SPIN_NS before it sleeps, at most half as many as there are busy
- *            VPs. While one spins nobody is woken (rt.nspin, idle_hint): it will find what was submitted. The last spinner
+ *            VPs. While one spins nobody is woken (rt.nspin, idle_hint): it will find what was submitted, or leave it to its VP (WEFT__STEAL_NS). The last spinner
  *            that finds work wakes the next, so that parallelism grows as long as there is work.
+ * Help:      a worker that ran out of work takes what the kernel has for it, timers and descriptors, and would be told of each fiber's being
+ *            runnable. It runs them itself: an idle VP is woken only if they would take longer, by what turns took lately, than its coming does
+ *            (HELP_NS). Should they take longer than they used to, the monitor's next look wakes it.
  * Poller:    one sleeping worker waits in the netpoller, until the first timer of all VPs; the others on a futex.
  * Timers:    [WATCH] somebody looks at the timers not much later than the first of them is due: the poller, if there is one, else the
  *            monitor.
@@ -39,6 +42,9 @@
 #include "runtime/wait.h"
 
 #define SPIN_NS 12000u
+#define SLACK_MAX_NS 50000u
+#define HELP_NS 50000u		/* from a wake-up until a sleeping CPU runs what it was woken for */
+#define TURN_MAX_NS 10000000u
 #define POLL_EVERY 8u		/* rounds of a spinner between looks at the netpoller */
 
 static void update_hint(void)
@@ -191,6 +197,29 @@ bool weft__work_anywhere(void)
 	return false;
 }
 
+/* Is anything queued that is worth the coming of an idle VP? Few fibers behind one that has only just begun are not (WEFT__STEAL_NS): most
+ * make way before it is there, and if this one does not, the monitor's next look tells. `self`: the VP that
+ * asks, or NULL; `seen`: what it saw as a spinner, or NULL. */
+static bool work_for_idle(const struct weft__vp *self, const struct weft__victim_seen *seen, uint64_t now)
+{
+	if (atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed))
+		return true;
+	for (unsigned i = 0; i < weft__rt.nvps; i++) {
+		const struct weft__vp *vp = &weft__rt.vp[i];
+
+		if (vp != self && atomic_load_explicit(&vp->len, memory_order_relaxed) >= WEFT__STEAL_MANY)
+			return true;
+	}
+	for (unsigned i = 0; seen && i + 1 < weft__rt.nvps; i++) {
+		const struct weft__vp *victim = &weft__rt.vp[self->steal_order[i]];
+
+		if (atomic_load_explicit(&victim->len, memory_order_relaxed) &&
+		    seen[i].tick == atomic_load_explicit(&victim->tick, memory_order_relaxed) && now - seen[i].since >= WEFT__STEAL_NS)
+			return true;
+	}
+	return false;
+}
+
 uint64_t weft__first_timer(void)
 {
 	uint64_t first = atomic_load_explicit(&weft__rt.timers.first, memory_order_relaxed);
@@ -209,6 +238,29 @@ void weft__timer_watch(uint64_t deadline)
 	weft__fence_light();
 	if (deadline < atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed))
 		weft__hook_monitor_wake();
+}
+
+/* Timers that are close come in one go where a VP is idle: to sleep and to wake costs as much as several fibers do. As late as the kernel itself
+ * may be for a plain thread (50 us, if the program has not asked for less), and only where another timer follows that soon. */
+static uint64_t slack_max(void)
+{
+	return (uint64_t)weft__rt.timer_slack < SLACK_MAX_NS ? (uint64_t)weft__rt.timer_slack : SLACK_MAX_NS;
+}
+
+static uint64_t slack(void)
+{
+	return atomic_load_explicit(&weft__rt.timers_dense, memory_order_relaxed) ? slack_max() : 0;
+}
+
+static void due_timers(uint64_t now)
+{
+	uint64_t first = weft__first_timer();
+
+	if (first > now || now - first < slack())
+		return;
+	weft__all_timers_run(now);
+	first = weft__first_timer();
+	atomic_store_explicit(&weft__rt.timers_dense, first != WEFT__NEVER && first < now + slack_max(), memory_order_relaxed);
 }
 
 unsigned weft__all_timers_run(uint64_t now)
@@ -235,22 +287,36 @@ static void spin_end(struct weft__vp *vp, bool found)
 	/* the last spinner found work: there may be more, and nobody was woken for it */
 	if (found && atomic_load_explicit(&weft__rt.idle_hint, memory_order_relaxed)) {
 		weft__fence_heavy();
-		if (weft__work_anywhere())
+		if (work_for_idle(vp, NULL, 0))		/* what it has itself: weft__ask_for_help */
 			weft__idle_wake();
 	}
 }
 
-static bool may_spin(struct weft__vp *vp)
+void weft__ask_for_help(struct weft__vp *vp)
+{
+	/* relaxed: should somebody take of it meanwhile, nobody is needed */
+	uint64_t n = atomic_load_explicit(&vp->len, memory_order_relaxed) + atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) +
+		     (atomic_load_explicit(&vp->runnext, memory_order_relaxed) != NULL);
+
+	if (n)
+		weft__submitted(n * vp->turn_ns >= HELP_NS);
+}
+
+static bool can_spin(const struct weft__vp *vp)
 {
 	unsigned busy = weft__rt.nvps - weft__rt.nidle;
 
-	if (vp->spinning)
-		return true;
-	if (weft__rt.nvps == 1 ||
-	    2 * atomic_load_explicit(&weft__rt.nspin, memory_order_relaxed) >= busy)
+	return vp->spinning || (weft__rt.nvps > 1 && 2 * atomic_load_explicit(&weft__rt.nspin, memory_order_relaxed) < busy);
+}
+
+static bool may_spin(struct weft__vp *vp)
+{
+	if (!can_spin(vp))
 		return false;
-	atomic_fetch_add_explicit(&weft__rt.nspin, 1, memory_order_relaxed);
-	vp->spinning = true;
+	if (!vp->spinning) {
+		atomic_fetch_add_explicit(&weft__rt.nspin, 1, memory_order_relaxed);
+		vp->spinning = true;
+	}
 	return true;
 }
 
@@ -264,46 +330,68 @@ static void block_signals(struct weft__worker *w)
 	weft__set_kernel_mask(~weft__own_signals());
 }
 
-static void go_idle(struct weft__worker *w, struct weft__vp *vp);
+static void go_idle(struct weft__worker *w, struct weft__vp *vp, const struct weft__victim_seen *seen, uint64_t now);
+
+/* The VP ran out of work. */
+static void note_turns(struct weft__vp *vp, uint64_t now)
+{
+	uint64_t turns = atomic_load_explicit(&vp->tick, memory_order_relaxed) - vp->busy_tick, took;
+
+	if (vp->busy_at == 0 || turns == 0)
+		return;
+	took = (now - vp->busy_at) / turns;
+	vp->turn_ns = (3 * vp->turn_ns + (took < TURN_MAX_NS ? took : TURN_MAX_NS)) / 4;
+	vp->busy_at = 0;
+}
 
 /* The VP has nothing of its own: look everywhere, then sleep. NULL: look at w->vp again. */
 struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 {
-	struct weft__slot_seen seen[64] = { { NULL, 0 } };
+	struct weft__victim_seen room[64] = { { NULL, 0, 0 } }, *seen = weft__rt.nvps <= 64 ? room : NULL;
 	struct weft__fiber *f = weft__pick(vp);
 	uint64_t now, end;
+	bool spun = false;
 
+	now = weft__now();
 	if (!f) {
-		now = weft__now();
-		if (weft__first_timer() <= now)
-			weft__all_timers_run(now);
+		note_turns(vp, now);
+		w->gathering = true;
+		due_timers(now);
 		if (weft__hook_poll_busy()) {
 			vp->n.polls++;
 			weft__hook_poll(0);
 		}
 		f = weft__pick(vp);
 		if (!f)
-			f = weft__steal_round(vp, weft__rt.nvps <= 64 ? seen : NULL);
+			f = weft__steal_round(vp, can_spin(vp) ? seen : NULL, now);
 		if (!f)
 			block_signals(w);
 		if (!f && may_spin(vp)) {
+			spun = true;
 			end = now + SPIN_NS;
 			for (unsigned round = 1; !f && now < end; round++) {
 				for (int i = 0; i < 16; i++)
 					weft__arch_pause();
+				now = weft__now();
+				due_timers(now);
 				if (round % POLL_EVERY == 0 && weft__hook_poll_busy())
 					weft__hook_poll(0);
 				f = weft__pick(vp);
 				if (!f)
-					f = weft__steal_round(vp, weft__rt.nvps <= 64 ? seen : NULL);
-				now = weft__now();
+					f = weft__steal_round(vp, seen, now);
 			}
 		}
+		w->gathering = false;
 	}
 	spin_end(vp, f != NULL);
-	if (!f)
-		go_idle(w, vp);
-	else if (atomic_load_explicit(&vp->timers.first, memory_order_relaxed) != WEFT__NEVER)
+	if (!f) {
+		go_idle(w, vp, spun ? seen : NULL, now);
+		return NULL;
+	}
+	vp->busy_at = weft__now();
+	vp->busy_tick = atomic_load_explicit(&vp->tick, memory_order_relaxed);
+	weft__ask_for_help(vp);
+	if (atomic_load_explicit(&vp->timers.first, memory_order_relaxed) != WEFT__NEVER)
 		weft__timer_watch(atomic_load_explicit(&vp->timers.first, memory_order_relaxed));	/* [WATCH] W2 */
 	return f;
 }
@@ -316,31 +404,46 @@ static void sleep_futex(struct weft__worker *w)
 	atomic_store_explicit(&w->park, 0, memory_order_relaxed);
 }
 
-static void sleep_poller(struct weft__worker *w, bool look)
+/* How long until the first timer is taken. UINT64_MAX: there is none. */
+static uint64_t wait_for(uint64_t first, uint64_t now)
 {
-	uint64_t first = weft__first_timer(), now;
-	struct weft__vp *vp;
-	int n = 0;
+	uint64_t at;
 
-	for (;;) {
+	if (first == WEFT__NEVER)
+		return UINT64_MAX;
+	at = first + slack();
+	return at > now ? at - now : 0;
+}
+
+/* `announced`: with this time the caller did A1 and A2 of [WATCH]; 0: it did not. */
+static void sleep_poller(struct weft__worker *w, uint64_t announced)
+{
+	uint64_t first = announced ? announced : weft__first_timer(), now;
+	struct weft__vp *vp;
+	int n;
+
+	for (;; announced = 0) {
 		bool wanted;
 
 		n = 0;
-
-		/* relaxed, then a heavy fence: whoever adds an earlier timer afterwards sees it (sched.c) */
-		atomic_store_explicit(&weft__rt.watch_deadline, first, memory_order_relaxed);
-		weft__fence_heavy();
+		if (!announced) {
+			/* relaxed, then a heavy fence: whoever adds an earlier timer afterwards sees it (sched.c) */
+			atomic_store_explicit(&weft__rt.watch_deadline, first, memory_order_relaxed);
+			weft__fence_heavy();
+		}
 		/* not later than what was announced, or a timer in between would tell nobody */
 		now = weft__first_timer();
 		if (now < first)
 			first = now;
 		now = weft__now();
-		if (!look || !weft__work_anywhere())
-			n = weft__hook_poll(first == WEFT__NEVER ? UINT64_MAX : first > now ? first - now : 0);
+		w->gathering = true;	/* find_work tells */
+		if (!work_for_idle(NULL, NULL, now))
+			n = weft__hook_poll(wait_for(first, now));
+		w->gathering = false;
 		now = weft__now();
 		weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 		first = weft__first_timer();
-		wanted = n > 0 || first <= now || weft__work_anywhere();
+		wanted = n > 0 || wait_for(first, now) == 0 || work_for_idle(NULL, NULL, now);
 		vp = w->next_vp;
 		w->next_vp = NULL;
 		if (!vp && wanted)
@@ -348,7 +451,6 @@ static void sleep_poller(struct weft__worker *w, bool look)
 		if (vp || wanted)
 			break;
 		weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
-		look = true;
 	}
 	weft__rt.poller = NULL;
 	if (!vp) {
@@ -395,15 +497,16 @@ void weft__worker_idle(struct weft__worker *w)
 	}
 	weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 	if (poll) {
-		sleep_poller(w, true);
+		sleep_poller(w, 0);
 		return;
 	}
 	sleep_futex(w);
 	weft__vp_attach(w, w->next_vp, &w->sched);
 }
 
-static void go_idle(struct weft__worker *w, struct weft__vp *vp)
+static void go_idle(struct weft__worker *w, struct weft__vp *vp, const struct weft__victim_seen *seen, uint64_t now)
 {
+	uint64_t first = 0;
 	bool poll;
 
 	weft__hook_worker_idle(w);
@@ -411,25 +514,26 @@ static void go_idle(struct weft__worker *w, struct weft__vp *vp)
 	atomic_store_explicit(&w->vp, NULL, memory_order_relaxed);
 	push_idle(vp);
 	poll = weft__rt.poller == NULL;
+	w->next_vp = NULL;
 	if (poll) {
 		weft__rt.poller = w;
-		w->next_vp = NULL;
+		first = weft__first_timer();
+		atomic_store_explicit(&weft__rt.watch_deadline, first, memory_order_relaxed);	/* [WATCH] A1 */
 	} else {
-		w->next_vp = NULL;
 		w->next = weft__rt.spare;
 		weft__rt.spare = w;
 		weft__rt.nspare++;
 	}
 	weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
-	weft__fence_heavy();		/* I2 */
-	if (weft__work_anywhere())	/* I3: to whoever sleeps now, perhaps to us */
+	weft__fence_heavy();		/* I2, and A2 of [WATCH] */
+	if (seen ? work_for_idle(vp, seen, now) : weft__work_anywhere())	/* I3: to whoever sleeps now, perhaps to us */
 		weft__idle_wake();
 	/* the timer of whom we ran last may be earlier than what the poller sleeps for; I2 is its fence too */
 	if (!poll && weft__first_timer() <
 		     atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed))
 		weft__hook_poll_break();
 	if (poll) {
-		sleep_poller(w, true);
+		sleep_poller(w, first);
 		return;
 	}
 	sleep_futex(w);

@@ -50,8 +50,12 @@
 #define ATTENTION_MAX_NS (4 * MS)
 #define TICK_NS (30 * US)
 #define SLOW_TICK_NS (250 * US)
-#define TIMER_SLACK_NS (20 * US)	/* timers that close are taken in one go (the kernel's default slack is 50 µs) */
+/* Timers that close are taken in one go (the kernel's default slack is 50 µs). Where VPs take what is due before the monitor would (they look
+ * whenever their queue is empty, and every 64 schedulings), it leaves them ever more time. */
+#define TIMER_SLACK_NS (20 * US)
+#define TIMER_SLACK_MAX_NS (320 * US)
 #define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
+#define IDLE_LOOK_NS (1500 * US)	/* an idle VP leaves a short queue alone (worker.c, Help): if it does not move on, it is for us to see */
 #define EXEC_NS (100 * MS)	/* longer than an exec takes to begin or to fail */
 #define EVENTS 64
 
@@ -68,7 +72,8 @@ static struct {
 	bool attended;
 	uint64_t short_since;		/* with weft__rt.short_of_workers */
 	uint64_t announced;		/* in watch_deadline, last time; 0: not by us */
-} mon = { .epfd = -1, .evfd = -1, .sigfd = -1, .patience = ATTENTION_NS };
+	uint64_t slack, due;		/* see run_timers */
+} mon = { .epfd = -1, .evfd = -1, .sigfd = -1, .patience = ATTENTION_NS, .slack = TIMER_SLACK_NS };
 
 static char tag_event, tag_netpoll, tag_signal;
 
@@ -210,6 +215,22 @@ static void rebuild(void)
 		weft__source = WEFT_BLOCKED_STATE;
 }
 
+/* What is due by more than the slack, for VPs that are busy. Returns the first that is left. */
+static uint64_t run_timers(uint64_t now, bool attended)
+{
+	uint64_t first = weft__first_timer();
+
+	if (!attended && first <= now && now - first >= mon.slack) {
+		mon.urgent |= weft__all_timers_run(now) > 0;
+		mon.slack = TIMER_SLACK_NS;
+		first = weft__first_timer();
+	} else if (!attended && mon.due && first > mon.due && now >= mon.due + mon.slack && mon.slack < TIMER_SLACK_MAX_NS) {
+		mon.slack *= 2;		/* we woke for one that somebody has taken */
+	}
+	mon.due = 0;
+	return first;
+}
+
 static void one_round(void)
 {
 	struct epoll_event ev[EVENTS];
@@ -227,11 +248,7 @@ static void one_round(void)
 	if (!vps_poll && weft__netpoll_busy() && now - weft__netpoll_last() > UNPOLLED_NS)
 		mon.urgent |= weft__hook_poll(0) > 0;
 	mon.urgent |= weft__uring_drain() > 0;
-	first = weft__first_timer();
-	if (!attended && first <= now) {
-		mon.urgent |= weft__all_timers_run(now) > 0;
-		first = weft__first_timer();
-	}
+	first = run_timers(now, attended);
 	weft__look_back(now, &next);
 	queued = weft__look_queued();
 	if (queued && weft__idle_vps() < weft__rt.nvps)
@@ -251,6 +268,8 @@ static void one_round(void)
 	/* Who finds monitor_asleep 0 takes it that we look again by ourselves: also if what was queued has just been handed to somebody. */
 	if (!sleepy) {
 		weft__min_of(&next, now + weft__rt.cfg.quantum_ns / 2);
+		if (weft__idle_vps())
+			weft__min_of(&next, now + IDLE_LOOK_NS);
 		weft__min_of(&next, now + RETURNED_NS);
 	}
 	attended = somebody_polls();
@@ -260,8 +279,10 @@ static void one_round(void)
 	if (!attended && vps_poll && weft__hook_poll_busy())
 		weft__min_of(&next, now + mon.patience);
 	if (!attended) {
-		if (first != WEFT__NEVER)
-			weft__min_of(&next, first + TIMER_SLACK_NS);
+		if (first != WEFT__NEVER) {
+			mon.due = first;
+			weft__min_of(&next, first + mon.slack);
+		}
 		mon.announced = first < next ? first : next;
 		/* relaxed, then a heavy fence: pairs with sched.c:weft__switch_away [ASYM] */
 		atomic_store_explicit(&weft__rt.watch_deadline, mon.announced, memory_order_relaxed);
@@ -485,4 +506,5 @@ void weft__hook_forked(void)
 	memset(&mon, 0, sizeof mon);
 	mon.epfd = mon.evfd = mon.sigfd = -1;
 	mon.patience = ATTENTION_NS;
+	mon.slack = TIMER_SLACK_NS;
 }
