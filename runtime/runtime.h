@@ -40,7 +40,7 @@ struct weft__worker {
 	struct weft__vp *_Atomic vp;	/* NULL: none, or the monitor is taking it (then it holds `lock`) */
 	struct weft__fiber *prev;	/* owner: who switched away just now */
 	enum weft__op op;		/* owner: what to do with it */
-	bool gathering;			/* owner: what it makes runnable is told of later; see worker.c, Help */
+	bool gathering;			/* owner: what it makes runnable is told of later; see help.c */
 	struct weft__fiber sched;	/* this worker's own context */
 
 	struct weft__lock lock;		/* the monitor, retaking; the worker, when it finds vp == NULL */
@@ -95,6 +95,13 @@ struct weft__worker {
 	uint32_t rings;
 };
 
+/* What a thief saw at another VP. */
+struct weft__victim_seen {
+	const struct weft__fiber *fiber;	/* in the slot */
+	uint64_t tick;
+	uint64_t since;			/* its queue was empty, or we stole from it */
+};
+
 struct weft__vp {
 	char queue_room[64];		/* for the policy's queue, if that is enough */
 	/* owner */
@@ -115,7 +122,10 @@ struct weft__vp {
 	bool spinning;			/* counted in rt.nspin; owner, and idle_lock before it is given */
 	uint32_t burst;			/* fibers in the queue whose operations are complete; a hint */
 	uint32_t rng;
-	uint64_t busy_at, busy_tick;	/* when it last found work, 0: it has run out of it since; see worker.c, Help */
+	struct weft__victim_seen *seen;	/* [nvps - 1], in steal_order: at the last look */
+	bool woken;			/* from idleness, for what somebody queued; idle_lock before it is given */
+	uint64_t worked_ns;		/* since then */
+	uint64_t busy_at, busy_tick;	/* when it last found work, 0: it has run out of it since; see help.c */
 	uint64_t turn_ns;		/* how long fibers ran lately before they made way */
 	/* thieves */
 	_Atomic uint32_t thief __attribute__((aligned(64)));
@@ -159,7 +169,8 @@ struct weft__rt {
 	_Atomic uint32_t idle_hint __attribute__((aligned(64)));	/* 1: an idle VP wants to hear of new work */
 	_Atomic uint32_t monitor_asleep;	/* 1: wake it when something becomes runnable */
 	_Atomic uint64_t watch_deadline;	/* when the poller or the monitor will look at timers next */
-	_Atomic uint32_t timers_dense;	/* 1: they follow each other closely; see worker.c:slack. A hint */
+	_Atomic uint64_t woke_at, wake_gap;	/* when an idle VP was woken, and how long none is to be after that; hints. See help.c */
+	_Atomic uint32_t timers_dense;	/* 1: they follow each other closely; see watch.c:slack. A hint */
 
 	struct weft__lock idle_lock __attribute__((aligned(64)));
 	struct weft__vp *idle_vps;
@@ -242,18 +253,11 @@ void weft__fiber_ended(struct weft__fiber *f);	/* fiber.c: its registers will no
 void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why);	/* caller owns f */
 _Noreturn void weft__sched_loop(struct weft__worker *w);
 struct weft__fiber *weft__pick(struct weft__vp *vp);
-/* So long a VP may take over what it runs before the fibers behind it are stolen, if they are fewer than that. */
-#define WEFT__STEAL_NS 4000u
-#define WEFT__STEAL_MANY 4u
-
-/* What a thief saw at another VP, and since when that VP runs the same fiber. It takes what is in the slot only if nothing has moved there
- * since the last look. */
-struct weft__victim_seen {
-	const struct weft__fiber *fiber;
-	uint64_t tick, since;
-};
-/* `seen`, of nvps - 1: a spinner's, which will look again. NULL: this is the only look. */
-struct weft__fiber *weft__steal_round(struct weft__vp *vp, struct weft__victim_seen *seen, uint64_t now);
+struct weft__fiber *weft__pick_queued(struct weft__vp *vp, bool slot_first);	/* from the slot and its own queue only */
+/* Is so much queued, in the common queue or at a VP other than `but`, that a theft pays for one whose turns take so long? */
+bool weft__theft_pays(const struct weft__vp *but, uint64_t turn_ns);
+/* `again`: the caller will look again soon. */
+struct weft__fiber *weft__steal_round(struct weft__vp *vp, bool again, uint64_t now);
 struct weft__vp *weft__vp_of_slow(struct weft__worker *w);
 
 /* The caller's VP; NULL when it was taken, or the caller never has one. Never read w->vp itself instead: it is NULL, too, while the monitor
@@ -276,9 +280,13 @@ void weft__switch_extras(struct weft__worker *w, struct weft__fiber *from, struc
 /* --- worker.c --- */
 int weft__worker_new(struct weft__vp *vp);	/* monitor: make a kernel thread; vp may be NULL (spare) */
 void weft__idle_wake(void);		/* there is work: get an idle VP running */
+void weft__idle_call(void);		/* likewise, for who does so often */
 void weft__submitted(bool help);	/* something was queued: tell an idle VP, if that is of use, and a monitor that sleeps */
 
 void weft__ask_for_help(struct weft__vp *vp);	/* likewise, if what the caller's VP has queued is too much for it alone */
+
+void weft__note_turns(struct weft__vp *vp, uint64_t now);	/* it has run out of work */
+void weft__rate_coming(struct weft__vp *vp);	/* it goes idle: was it of use that it was woken? */
 
 /* Does the caller collect what it makes runnable, and tell of it afterwards? */
 static inline bool weft__gathers(const struct weft__fiber *self)
@@ -294,7 +302,9 @@ void weft__vp_surrender(struct weft__fiber *self);
 void weft__worker_idle(struct weft__worker *w);	/* w has no VP: wait until it gets one */
 struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp);
 uint64_t weft__first_timer(void);
-void weft__timer_watch(uint64_t deadline);	/* [WATCH] W2, worker.c: somebody must look at timers by then */
+void weft__timer_watch(uint64_t deadline);	/* [WATCH] W2, watch.c: somebody must look at timers by then */
+void weft__timers_due(uint64_t now);	/* an idle VP: wake those whose time has come */
+uint64_t weft__timers_wait(uint64_t first, uint64_t now);	/* how long until it would, ns; UINT64_MAX: there is no timer */
 unsigned weft__all_timers_run(uint64_t now);
 bool weft__work_anywhere(void);
 

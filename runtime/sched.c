@@ -13,7 +13,7 @@
  *     S2 light fence [ASYM]                     I2 heavy fence [ASYM]
  *     S3 idle_hint? then wake an idle VP        I3 look at all queues again
  * Whichever fence comes second sees the other's store. What is not worth the coming of an idle VP is left to the VP that has it and to the
- * monitor (worker.c, Help), who falls asleep by the same rule (monitor_asleep), but only while nothing is queued.
+ * monitor (help.c), who falls asleep by the same rule (monitor_asleep), but only while nothing is queued.
  *
  * The slot and the wake-up: a fiber in the slot is about to run here, as soon as its waker waits. If the waker does so again
  * and again (ping-pong), waking an idle VP for it would cost a system call a turn; after PINGPONG such turns in a row it is
@@ -35,59 +35,10 @@
 #define PINGPONG 4u
 #define PARKED_STACK 832u	/* bytes in use below the caller of a recv that waits, in whole cache lines; counted */
 #define LOOK_AROUND 63u		/* mask of the tick */
-#define THIEF_SPINS 100u
 
 static inline struct weft__fiber *fiber_of_node(struct weft_sched_node *n)
 {
 	return (struct weft__fiber *)((char *)n - offsetof(struct weft__fiber, node));
-}
-
-static inline void add_len(struct weft__vp *vp, uint32_t d)
-{
-	/* relaxed, plain add: written only under the queue's lock */
-	atomic_store_explicit(&vp->len, atomic_load_explicit(&vp->len, memory_order_relaxed) + d,
-			      memory_order_relaxed);
-}
-
-void weft__vpq_wait(struct weft__vp *vp)
-{
-	unsigned n = 0;
-
-	do {
-		weft__vpq_unlock(vp);
-		/* [VPQ-1] acquire; pairs with release in weft__vpq_thief_unlock */
-		while (atomic_load_explicit(&vp->thief, memory_order_acquire)) {
-			if (++n % THIEF_SPINS)
-				weft__arch_pause();
-			else
-				syscall(SYS_sched_yield);
-		}
-		atomic_store_explicit(&vp->in_queue, 1, memory_order_relaxed);
-		weft__fence_light();
-	} while (atomic_load_explicit(&vp->thief, memory_order_acquire));
-}
-
-bool weft__vpq_thief_lock(struct weft__vp *vp)
-{
-	if (!weft__trylock(&vp->steal_lock, WEFT__RANK_VP))
-		return false;
-	atomic_store_explicit(&vp->thief, 1, memory_order_relaxed);
-	weft__fence_heavy();
-	for (unsigned i = 0; i < THIEF_SPINS; i++) {
-		/* [VPQ-1] acquire; pairs with release in weft__vpq_unlock */
-		if (!atomic_load_explicit(&vp->in_queue, memory_order_acquire))
-			return true;
-		weft__arch_pause();
-	}
-	weft__vpq_thief_unlock(vp);
-	return false;
-}
-
-void weft__vpq_thief_unlock(struct weft__vp *vp)
-{
-	/* [VPQ-1] release; pairs with acquire in weft__vpq_lock */
-	atomic_store_explicit(&vp->thief, 0, memory_order_release);
-	weft__unlock(&vp->steal_lock, WEFT__RANK_VP);
 }
 
 /* Taken, or an attempt under way that our nopreempt will make fail. */
@@ -117,14 +68,28 @@ static inline bool somebody_listens(void)
 	return both;
 }
 
-/* S2 and S3 above. */
+static inline void wake_monitor(void)
+{
+	if (weft__unlikely(atomic_load_explicit(&weft__rt.monitor_asleep, memory_order_relaxed)))
+		weft__hook_monitor_wake();
+}
+
+/* S2 and S3 above, for what this VP has in its queue. */
 static inline void submitted(void)
 {
 	weft__fence_light();
 	if (weft__unlikely(atomic_load_explicit(&weft__rt.idle_hint, memory_order_relaxed)))
+		weft__idle_call();
+	wake_monitor();
+}
+
+/* For what is in the common queue: perhaps nobody but an idle VP is there to run it. */
+static void injected(void)
+{
+	weft__fence_light();
+	if (atomic_load_explicit(&weft__rt.idle_hint, memory_order_relaxed))
 		weft__idle_wake();
-	if (weft__unlikely(atomic_load_explicit(&weft__rt.monitor_asleep, memory_order_relaxed)))
-		weft__hook_monitor_wake();
+	wake_monitor();
 }
 
 void weft__submitted(bool help)
@@ -134,8 +99,7 @@ void weft__submitted(bool help)
 		return;
 	}
 	weft__fence_light();
-	if (weft__unlikely(atomic_load_explicit(&weft__rt.monitor_asleep, memory_order_relaxed)))
-		weft__hook_monitor_wake();
+	wake_monitor();
 }
 
 void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why)
@@ -147,7 +111,7 @@ void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why)
 	if (weft__unlikely(!vp)) {
 		weft__inject(f);
 		if (!weft__gathers(self))
-			submitted();
+			injected();
 		return;
 	}
 	slot = why == WEFT_ENQ_WOKEN &&
@@ -160,7 +124,7 @@ void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why)
 	}
 	if (!slot || old) {
 		weft__rt.ops->enqueue(vp->queue, slot ? &old->node : &f->node, why);
-		add_len(vp, 1);
+		weft__vpq_add_len(vp, 1);
 	}
 	weft__vpq_unlock(vp);
 	if (old)
@@ -174,7 +138,7 @@ static void enqueue(struct weft__vp *vp, struct weft__fiber *f, enum weft_enqueu
 {
 	weft__vpq_lock(vp);
 	weft__rt.ops->enqueue(vp->queue, &f->node, why);
-	add_len(vp, 1);
+	weft__vpq_add_len(vp, 1);
 	weft__vpq_unlock(vp);
 	submitted();
 }
@@ -224,7 +188,7 @@ void weft__finish(struct weft__fiber *self)
 		/* fall through */
 	case WEFT__OP_INJECT:
 		weft__inject(prev);
-		submitted();
+		injected();
 		break;
 	case WEFT__OP_EXIT:
 		weft__fiber_ended(prev);
@@ -281,7 +245,7 @@ static inline __attribute__((always_inline)) void fetch_ahead(struct weft_sched_
 		weft__fetch_for_switch(fiber_of_node(next->next));
 }
 
-static struct weft__fiber *pick_queued(struct weft__vp *vp, bool slot_first)
+struct weft__fiber *weft__pick_queued(struct weft__vp *vp, bool slot_first)
 {
 	struct weft__fiber *f;
 
@@ -294,7 +258,7 @@ static struct weft__fiber *pick_queued(struct weft__vp *vp, bool slot_first)
 
 		f = n ? fiber_of_node(n) : NULL;
 		if (f) {
-			add_len(vp, (uint32_t)-1);
+			weft__vpq_add_len(vp, (uint32_t)-1);
 			if (n->next)		/* the next in line, in most policies */
 				fetch_ahead(n->next);
 			if (weft__unlikely(n->slices))
@@ -337,13 +301,13 @@ static struct weft__fiber *pick_attentive(struct weft__vp *vp, bool round)
 
 	if (round || vp->from_inject)
 		look_around(vp);
-	f = pick_queued(vp, !round);
+	f = weft__pick_queued(vp, !round);
 	if (!f && weft__inject_take(vp))
-		f = pick_queued(vp, true);
+		f = weft__pick_queued(vp, true);
 	if (atomic_load_explicit(&vp->prepared, memory_order_relaxed) && !may_go_on(vp, f)) {
 		weft__hook_submit(vp);
 		if (!f)
-			f = pick_queued(vp, true);
+			f = weft__pick_queued(vp, true);
 	}
 	return f;
 }
@@ -355,9 +319,9 @@ static inline struct weft__fiber *pick(struct weft__vp *vp)
 
 	if (weft__unlikely(round || attention(vp)))
 		return pick_attentive(vp, round);
-	f = pick_queued(vp, !round);
+	f = weft__pick_queued(vp, !round);
 	if (weft__unlikely(!f) && weft__inject_take(vp))
-		f = pick_queued(vp, true);
+		f = weft__pick_queued(vp, true);
 	return f;
 }
 
@@ -464,69 +428,6 @@ static void run(struct weft__worker *w, struct weft__vp *vp, struct weft__fiber 
 	set_tls(w, &w->sched, f);
 	weft__arch_switch(&w->sched.ctx, &f->ctx, w);
 	weft__finish(&w->sched);
-}
-
-static struct weft__fiber *steal(struct weft__vp *vp, struct weft__vp *victim, bool slot_too)
-{
-	struct weft__fiber *f = NULL;
-	unsigned n = 0;
-
-	if (atomic_load_explicit(&victim->len, memory_order_relaxed) == 0 && !slot_too)
-		return NULL;
-	if (!weft__vpq_thief_lock(victim))
-		return NULL;
-	/* Our own queue is empty and ours; a thief that comes for it meanwhile gives up after a short spin (no deadlock:
-	 * one side of any two always spins boundedly). */
-	atomic_store_explicit(&vp->in_queue, 1, memory_order_relaxed);
-	weft__fence_light();
-	/* [VPQ-1] acquire; pairs with release in weft__vpq_thief_unlock */
-	if (!atomic_load_explicit(&vp->thief, memory_order_acquire)) {
-		n = weft__rt.ops->steal(victim->queue, vp->queue, 256);
-		add_len(victim, -n);
-		add_len(vp, n);
-		if (n == 0 && slot_too) {
-			f = atomic_load_explicit(&victim->runnext, memory_order_relaxed);
-			atomic_store_explicit(&victim->runnext, NULL, memory_order_relaxed);
-			if (f && victim->runnext_by)
-				victim->runnext_by->pingpong = 0;
-		}
-	}
-	weft__vpq_unlock(vp);
-	weft__vpq_thief_unlock(victim);
-	vp->n.steals += n + (f != NULL);
-	return f ? f : n ? pick_queued(vp, true) : NULL;
-}
-
-/* One round over the other VPs, near ones first. A theft costs both sides microseconds (membarrier): a few fibers whose turn comes sooner
- * than that are left where they are. */
-struct weft__fiber *weft__steal_round(struct weft__vp *vp, struct weft__victim_seen *seen, uint64_t now)
-{
-	struct weft__fiber *f;
-
-	for (unsigned i = 0; i + 1 < weft__rt.nvps; i++) {
-		struct weft__vp *victim = &weft__rt.vp[vp->steal_order[i]];
-		struct weft__victim_seen look = {
-			atomic_load_explicit(&victim->runnext, memory_order_relaxed),
-			atomic_load_explicit(&victim->tick, memory_order_relaxed),
-			now,
-		};
-		bool slot_too = false;
-
-		if (seen) {
-			if (seen[i].tick == look.tick) {
-				look.since = seen[i].since;
-				slot_too = look.fiber && seen[i].fiber == look.fiber;
-			}
-			seen[i] = look;
-			if (!slot_too && now - look.since < WEFT__STEAL_NS &&
-			    atomic_load_explicit(&victim->len, memory_order_relaxed) < WEFT__STEAL_MANY)
-				continue;
-		}
-		f = steal(vp, victim, slot_too);
-		if (f)
-			return f;
-	}
-	return NULL;
 }
 
 struct weft__fiber *weft__pick(struct weft__vp *vp)

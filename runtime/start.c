@@ -29,6 +29,7 @@
 #define PUBLIC __attribute__((visibility("default")))
 #define SCHED_STACK (256 * 1024ul)
 #define WORKER_LIMIT 20000u
+#define TURN_NS 50000u
 
 struct weft__rt weft__rt __attribute__((visibility("hidden")));
 int (*weft__real_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
@@ -60,11 +61,11 @@ static int make_vps(void)
 {
 	unsigned n = weft__rt.nvps;
 	size_t qsize = (weft__rt.ops->queue_size + 63) & ~(size_t)63;
-	size_t bytes = n * (sizeof(struct weft__vp) + qsize + n * (sizeof(unsigned) + sizeof(uint8_t)));
-	char *mem = weft__stack_map(bytes);
+	size_t at_seen = n * (sizeof(struct weft__vp) + qsize);
+	size_t at_order = at_seen + n * n * sizeof(struct weft__victim_seen);
+	size_t at_far = at_order + n * n * sizeof(unsigned);
+	char *mem = weft__stack_map(at_far + n * n * sizeof(uint8_t));
 	const struct weft__topology *t = topology();
-
-	uint8_t *far = (uint8_t *)mem + n * (sizeof(struct weft__vp) + qsize + n * sizeof(unsigned));
 
 	if (!mem)
 		return -EAGAIN;
@@ -74,12 +75,14 @@ static int make_vps(void)
 
 		vp->index = i;
 		vp->queue = qsize <= sizeof vp->queue_room ? vp->queue_room : mem + n * sizeof *vp + i * qsize;
-		vp->steal_order = (unsigned *)(mem + n * (sizeof *vp + qsize)) + (size_t)i * n;
+		vp->turn_ns = TURN_NS;		/* until it is known */
+		vp->seen = (struct weft__victim_seen *)(mem + at_seen) + (size_t)i * n;
+		vp->steal_order = (unsigned *)(mem + at_order) + (size_t)i * n;
 		if (weft__topology_order(t, i, vp->steal_order) < 0)
 			for (unsigned k = 0; k + 1 < n; k++)
 				vp->steal_order[k] = (i + 1 + k) % n;
 		if (weft__topology_cpus(t)) {
-			vp->far = far + (size_t)i * n;
+			vp->far = (uint8_t *)mem + at_far + (size_t)i * n;
 			for (unsigned k = 0; k < n; k++)
 				vp->far[k] = (uint8_t)weft__topology_distance(t, i, k);
 			vp->node = (uint8_t)((unsigned)weft__topology_node(t, i) % WEFT__NODES);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The lock of a VP's run queue, biased to its owner.
+ * The lock of a VP's run queue, biased to its owner. The thief's side: steal.c.
  *
  * Model:     the owner takes and releases it with plain stores; a thief pays for both sides with a membarrier(2).
  *     owner                                     thief
@@ -17,7 +17,7 @@
 
 #include "runtime/runtime.h"
 
-void weft__vpq_wait(struct weft__vp *vp);	/* sched.c: a thief is in there */
+void weft__vpq_wait(struct weft__vp *vp);	/* a thief is in there */
 
 static inline void weft__vpq_lock(struct weft__vp *vp)
 {
@@ -43,6 +43,13 @@ static inline void weft__vpq_unlock(struct weft__vp *vp)
 {
 	/* [VPQ-1] release; pairs with acquire in weft__vpq_thief_lock */
 	atomic_store_explicit(&vp->in_queue, 0, memory_order_release);
+}
+
+static inline void weft__vpq_add_len(struct weft__vp *vp, uint32_t d)
+{
+	/* relaxed, plain add: written only under the queue's lock */
+	atomic_store_explicit(&vp->len, atomic_load_explicit(&vp->len, memory_order_relaxed) + d,
+			      memory_order_relaxed);
 }
 
 bool weft__vpq_thief_lock(struct weft__vp *vp);

@@ -5,20 +5,11 @@
  *            poller on the other. A worker that sleeps is given a VP (next_vp) and woken; it never takes one by itself, the
  *            poller excepted, which wakes by itself.
  * Spinning:  a worker that found nothing looks on for SPIN_NS before it sleeps, at most half as many as there are busy
- *            VPs. While one spins nobody is woken (rt.nspin, idle_hint): it will find what was submitted, or leave it to its VP (WEFT__STEAL_NS). The last spinner
+ *            VPs. While one spins nobody is woken (rt.nspin, idle_hint): it will find what was submitted. The last spinner
  *            that finds work wakes the next, so that parallelism grows as long as there is work.
- * Help:      a worker that ran out of work takes what the kernel has for it, timers and descriptors, and would be told of each fiber's being
- *            runnable. It runs them itself: an idle VP is woken only if they would take longer, by what turns took lately, than its coming does
- *            (HELP_NS). Should they take longer than they used to, the monitor's next look wakes it.
+ * Help:      when an idle VP is woken for what others queued: help.c.
  * Poller:    one sleeping worker waits in the netpoller, until the first timer of all VPs; the others on a futex.
- * Timers:    [WATCH] somebody looks at the timers not much later than the first of them is due: the poller, if there is one, else the
- *            monitor.
- *     poller, monitor                           a fiber that parks with a timer, or its VP
- *     A1 watch_deadline = what it knows of      W1 the timer is in the heap, its time in `first`
- *     A2 heavy fence (a short sleep does        W2 watch_deadline is later, and this VP goes on with another fiber,
- *        without: then it looks again soon)        or there is no VP: wake the monitor, which breaks the poller's sleep
- *     A3 an earlier `first`: look again         W3 it finds nothing to run: go_idle looks, and is or breaks the poller
- *     Invariant: either A3 sees W1, or W2 (W3) sees A1. A VP that runs on looks at its timers now and then, but need not ever.
+ * Timers:    [WATCH] who looks at them: watch.c.
  * Retaking:  [RETAKE]
  *     monitor (weft__vp_retake)                 fiber (any entry into the scheduler)
  *     R1 w->vp = NULL, under w->lock            F1 nopreempt++
@@ -42,9 +33,6 @@
 #include "runtime/wait.h"
 
 #define SPIN_NS 12000u
-#define SLACK_MAX_NS 50000u
-#define HELP_NS 50000u		/* from a wake-up until a sleeping CPU runs what it was woken for */
-#define TURN_MAX_NS 10000000u
 #define POLL_EVERY 8u		/* rounds of a spinner between looks at the netpoller */
 
 static void update_hint(void)
@@ -158,6 +146,7 @@ void weft__idle_wake(void)
 		atomic_fetch_add_explicit(&weft__rt.nspin, 1, memory_order_relaxed);
 		vp = pop_idle(self ? self->vp : NULL);
 		vp->spinning = true;
+		vp->woken = true;
 	}
 	update_hint();
 	if (!vp) {
@@ -197,84 +186,6 @@ bool weft__work_anywhere(void)
 	return false;
 }
 
-/* Is anything queued that is worth the coming of an idle VP? Few fibers behind one that has only just begun are not (WEFT__STEAL_NS): most
- * make way before it is there, and if this one does not, the monitor's next look tells. `self`: the VP that
- * asks, or NULL; `seen`: what it saw as a spinner, or NULL. */
-static bool work_for_idle(const struct weft__vp *self, const struct weft__victim_seen *seen, uint64_t now)
-{
-	if (atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed))
-		return true;
-	for (unsigned i = 0; i < weft__rt.nvps; i++) {
-		const struct weft__vp *vp = &weft__rt.vp[i];
-
-		if (vp != self && atomic_load_explicit(&vp->len, memory_order_relaxed) >= WEFT__STEAL_MANY)
-			return true;
-	}
-	for (unsigned i = 0; seen && i + 1 < weft__rt.nvps; i++) {
-		const struct weft__vp *victim = &weft__rt.vp[self->steal_order[i]];
-
-		if (atomic_load_explicit(&victim->len, memory_order_relaxed) &&
-		    seen[i].tick == atomic_load_explicit(&victim->tick, memory_order_relaxed) && now - seen[i].since >= WEFT__STEAL_NS)
-			return true;
-	}
-	return false;
-}
-
-uint64_t weft__first_timer(void)
-{
-	uint64_t first = atomic_load_explicit(&weft__rt.timers.first, memory_order_relaxed);
-
-	for (unsigned i = 0; i < weft__rt.nvps; i++) {
-		uint64_t t = atomic_load_explicit(&weft__rt.vp[i].timers.first, memory_order_relaxed);
-
-		if (t < first)
-			first = t;
-	}
-	return first;
-}
-
-void weft__timer_watch(uint64_t deadline)
-{
-	weft__fence_light();
-	if (deadline < atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed))
-		weft__hook_monitor_wake();
-}
-
-/* Timers that are close come in one go where a VP is idle: to sleep and to wake costs as much as several fibers do. As late as the kernel itself
- * may be for a plain thread (50 us, if the program has not asked for less), and only where another timer follows that soon. */
-static uint64_t slack_max(void)
-{
-	return (uint64_t)weft__rt.timer_slack < SLACK_MAX_NS ? (uint64_t)weft__rt.timer_slack : SLACK_MAX_NS;
-}
-
-static uint64_t slack(void)
-{
-	return atomic_load_explicit(&weft__rt.timers_dense, memory_order_relaxed) ? slack_max() : 0;
-}
-
-static void due_timers(uint64_t now)
-{
-	uint64_t first = weft__first_timer();
-
-	if (first > now || now - first < slack())
-		return;
-	weft__all_timers_run(now);
-	first = weft__first_timer();
-	atomic_store_explicit(&weft__rt.timers_dense, first != WEFT__NEVER && first < now + slack_max(), memory_order_relaxed);
-}
-
-unsigned weft__all_timers_run(uint64_t now)
-{
-	unsigned n = 0;
-
-	if (atomic_load_explicit(&weft__rt.timers.first, memory_order_relaxed) <= now)
-		n += weft__timers_run(&weft__rt.timers, now);
-	for (unsigned i = 0; i < weft__rt.nvps; i++)
-		if (atomic_load_explicit(&weft__rt.vp[i].timers.first, memory_order_relaxed) <= now)
-			n += weft__timers_run(&weft__rt.vp[i].timers, now);
-	return n;
-}
-
 static void spin_end(struct weft__vp *vp, bool found)
 {
 	if (!vp->spinning)
@@ -287,19 +198,9 @@ static void spin_end(struct weft__vp *vp, bool found)
 	/* the last spinner found work: there may be more, and nobody was woken for it */
 	if (found && atomic_load_explicit(&weft__rt.idle_hint, memory_order_relaxed)) {
 		weft__fence_heavy();
-		if (work_for_idle(vp, NULL, 0))		/* what it has itself: weft__ask_for_help */
+		if (weft__theft_pays(vp, vp->turn_ns))		/* for what it has itself: weft__ask_for_help */
 			weft__idle_wake();
 	}
-}
-
-void weft__ask_for_help(struct weft__vp *vp)
-{
-	/* relaxed: should somebody take of it meanwhile, nobody is needed */
-	uint64_t n = atomic_load_explicit(&vp->len, memory_order_relaxed) + atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) +
-		     (atomic_load_explicit(&vp->runnext, memory_order_relaxed) != NULL);
-
-	if (n)
-		weft__submitted(n * vp->turn_ns >= HELP_NS);
 }
 
 static bool can_spin(const struct weft__vp *vp)
@@ -330,40 +231,27 @@ static void block_signals(struct weft__worker *w)
 	weft__set_kernel_mask(~weft__own_signals());
 }
 
-static void go_idle(struct weft__worker *w, struct weft__vp *vp, const struct weft__victim_seen *seen, uint64_t now);
-
-/* The VP ran out of work. */
-static void note_turns(struct weft__vp *vp, uint64_t now)
-{
-	uint64_t turns = atomic_load_explicit(&vp->tick, memory_order_relaxed) - vp->busy_tick, took;
-
-	if (vp->busy_at == 0 || turns == 0)
-		return;
-	took = (now - vp->busy_at) / turns;
-	vp->turn_ns = (3 * vp->turn_ns + (took < TURN_MAX_NS ? took : TURN_MAX_NS)) / 4;
-	vp->busy_at = 0;
-}
+static void go_idle(struct weft__worker *w, struct weft__vp *vp, bool spun);
 
 /* The VP has nothing of its own: look everywhere, then sleep. NULL: look at w->vp again. */
 struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 {
-	struct weft__victim_seen room[64] = { { NULL, 0, 0 } }, *seen = weft__rt.nvps <= 64 ? room : NULL;
 	struct weft__fiber *f = weft__pick(vp);
 	uint64_t now, end;
 	bool spun = false;
 
 	now = weft__now();
 	if (!f) {
-		note_turns(vp, now);
+		weft__note_turns(vp, now);
 		w->gathering = true;
-		due_timers(now);
+		weft__timers_due(now);
 		if (weft__hook_poll_busy()) {
 			vp->n.polls++;
 			weft__hook_poll(0);
 		}
 		f = weft__pick(vp);
 		if (!f)
-			f = weft__steal_round(vp, can_spin(vp) ? seen : NULL, now);
+			f = weft__steal_round(vp, can_spin(vp), now);
 		if (!f)
 			block_signals(w);
 		if (!f && may_spin(vp)) {
@@ -373,19 +261,19 @@ struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 				for (int i = 0; i < 16; i++)
 					weft__arch_pause();
 				now = weft__now();
-				due_timers(now);
+				weft__timers_due(now);
 				if (round % POLL_EVERY == 0 && weft__hook_poll_busy())
 					weft__hook_poll(0);
 				f = weft__pick(vp);
 				if (!f)
-					f = weft__steal_round(vp, seen, now);
+					f = weft__steal_round(vp, true, now);
 			}
 		}
 		w->gathering = false;
 	}
 	spin_end(vp, f != NULL);
 	if (!f) {
-		go_idle(w, vp, spun ? seen : NULL, now);
+		go_idle(w, vp, spun);
 		return NULL;
 	}
 	vp->busy_at = weft__now();
@@ -404,46 +292,40 @@ static void sleep_futex(struct weft__worker *w)
 	atomic_store_explicit(&w->park, 0, memory_order_relaxed);
 }
 
-/* How long until the first timer is taken. UINT64_MAX: there is none. */
-static uint64_t wait_for(uint64_t first, uint64_t now)
+/* idle_lock held. What sleep_poller wants; A2 of [WATCH] is to follow. */
+static uint64_t become_poller(struct weft__worker *w)
 {
-	uint64_t at;
+	uint64_t first = weft__first_timer();
 
-	if (first == WEFT__NEVER)
-		return UINT64_MAX;
-	at = first + slack();
-	return at > now ? at - now : 0;
+	weft__rt.poller = w;
+	atomic_store_explicit(&weft__rt.watch_deadline, first, memory_order_relaxed);	/* [WATCH] A1 */
+	return first;
 }
 
-/* `announced`: with this time the caller did A1 and A2 of [WATCH]; 0: it did not. */
-static void sleep_poller(struct weft__worker *w, uint64_t announced)
+/* The caller has looked at the queues of VPs; from then on those who queue something wake us. */
+static void sleep_poller(struct weft__worker *w, uint64_t first)
 {
-	uint64_t first = announced ? announced : weft__first_timer(), now;
 	struct weft__vp *vp;
+	uint64_t now;
 	int n;
 
-	for (;; announced = 0) {
+	for (;;) {
 		bool wanted;
 
 		n = 0;
-		if (!announced) {
-			/* relaxed, then a heavy fence: whoever adds an earlier timer afterwards sees it (sched.c) */
-			atomic_store_explicit(&weft__rt.watch_deadline, first, memory_order_relaxed);
-			weft__fence_heavy();
-		}
 		/* not later than what was announced, or a timer in between would tell nobody */
 		now = weft__first_timer();
 		if (now < first)
 			first = now;
 		now = weft__now();
 		w->gathering = true;	/* find_work tells */
-		if (!work_for_idle(NULL, NULL, now))
-			n = weft__hook_poll(wait_for(first, now));
+		if (!atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed))
+			n = weft__hook_poll(weft__timers_wait(first, now));
 		w->gathering = false;
 		now = weft__now();
 		weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 		first = weft__first_timer();
-		wanted = n > 0 || wait_for(first, now) == 0 || work_for_idle(NULL, NULL, now);
+		wanted = n > 0 || weft__timers_wait(first, now) == 0 || atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed);
 		vp = w->next_vp;
 		w->next_vp = NULL;
 		if (!vp && wanted)
@@ -451,6 +333,9 @@ static void sleep_poller(struct weft__worker *w, uint64_t announced)
 		if (vp || wanted)
 			break;
 		weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
+		/* relaxed, then a heavy fence: whoever adds an earlier timer afterwards sees it (sched.c) */
+		atomic_store_explicit(&weft__rt.watch_deadline, first, memory_order_relaxed);
+		weft__fence_heavy();
 	}
 	weft__rt.poller = NULL;
 	if (!vp) {
@@ -477,6 +362,7 @@ static void sleep_poller(struct weft__worker *w, uint64_t announced)
 /* w has no VP and is on no list: sleep until it gets one. */
 void weft__worker_idle(struct weft__worker *w)
 {
+	uint64_t first = 0;
 	bool poll;
 
 	/* a fiber that was stalled in the kernel brought us here: it is queued now, and this worker spare */
@@ -488,8 +374,8 @@ void weft__worker_idle(struct weft__worker *w)
 	/* Only a worker that idles because there is no work may poll; here there may be no idle VP to serve. */
 	poll = weft__rt.poller == NULL && weft__rt.idle_vps != NULL;
 	if (poll) {
-		weft__rt.poller = w;
 		w->next_vp = NULL;
+		first = become_poller(w);
 	} else {
 		w->next = weft__rt.spare;
 		weft__rt.spare = w;
@@ -497,17 +383,22 @@ void weft__worker_idle(struct weft__worker *w)
 	}
 	weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 	if (poll) {
-		sleep_poller(w, 0);
+		weft__fence_heavy();		/* [WATCH] A2; and what was queued while nobody listened */
+		if (weft__work_anywhere())
+			weft__idle_wake();
+		sleep_poller(w, first);
 		return;
 	}
 	sleep_futex(w);
 	weft__vp_attach(w, w->next_vp, &w->sched);
 }
 
-static void go_idle(struct weft__worker *w, struct weft__vp *vp, const struct weft__victim_seen *seen, uint64_t now)
+static void go_idle(struct weft__worker *w, struct weft__vp *vp, bool spun)
 {
-	uint64_t first = 0;
+	uint64_t first = 0, turn_ns = vp->turn_ns;
 	bool poll;
+
+	weft__rate_coming(vp);
 
 	weft__hook_worker_idle(w);
 	weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
@@ -516,9 +407,7 @@ static void go_idle(struct weft__worker *w, struct weft__vp *vp, const struct we
 	poll = weft__rt.poller == NULL;
 	w->next_vp = NULL;
 	if (poll) {
-		weft__rt.poller = w;
-		first = weft__first_timer();
-		atomic_store_explicit(&weft__rt.watch_deadline, first, memory_order_relaxed);	/* [WATCH] A1 */
+		first = become_poller(w);
 	} else {
 		w->next = weft__rt.spare;
 		weft__rt.spare = w;
@@ -526,7 +415,7 @@ static void go_idle(struct weft__worker *w, struct weft__vp *vp, const struct we
 	}
 	weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 	weft__fence_heavy();		/* I2, and A2 of [WATCH] */
-	if (seen ? work_for_idle(vp, seen, now) : weft__work_anywhere())	/* I3: to whoever sleeps now, perhaps to us */
+	if (spun ? weft__theft_pays(NULL, turn_ns) : weft__work_anywhere())	/* I3: to whoever sleeps now, perhaps to us */
 		weft__idle_wake();
 	/* the timer of whom we ran last may be earlier than what the poller sleeps for; I2 is its fence too */
 	if (!poll && weft__first_timer() <

@@ -53,9 +53,10 @@
 /* Timers that close are taken in one go (the kernel's default slack is 50 µs). Where VPs take what is due before the monitor would (they look
  * whenever their queue is empty, and every 64 schedulings), it leaves them ever more time. */
 #define TIMER_SLACK_NS (20 * US)
-#define TIMER_SLACK_MAX_NS (320 * US)
+#define TIMER_SLACK_DENSE_NS (100 * US)	/* an idle VP would take them 50 µs late itself */
+#define TIMER_SLACK_MAX_NS (400 * US)
 #define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
-#define IDLE_LOOK_NS (1500 * US)	/* an idle VP leaves a short queue alone (worker.c, Help): if it does not move on, it is for us to see */
+#define IDLE_LOOK_NS (500 * US)	/* an idle VP leaves a short queue alone (help.c): if it does not move on, it is for us to see */
 #define EXEC_NS (100 * MS)	/* longer than an exec takes to begin or to fail */
 #define EVENTS 64
 
@@ -222,7 +223,8 @@ static uint64_t run_timers(uint64_t now, bool attended)
 
 	if (!attended && first <= now && now - first >= mon.slack) {
 		mon.urgent |= weft__all_timers_run(now) > 0;
-		mon.slack = TIMER_SLACK_NS;
+		/* relaxed: a hint */
+		mon.slack = atomic_load_explicit(&weft__rt.timers_dense, memory_order_relaxed) ? TIMER_SLACK_DENSE_NS : TIMER_SLACK_NS;
 		first = weft__first_timer();
 	} else if (!attended && mon.due && first > mon.due && now >= mon.due + mon.slack && mon.slack < TIMER_SLACK_MAX_NS) {
 		mon.slack *= 2;		/* we woke for one that somebody has taken */

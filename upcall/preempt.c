@@ -77,7 +77,7 @@ static void make_way(struct weft__fiber *self)
 	if (!atomic_load_explicit(&vp->len, memory_order_relaxed) &&
 	    !atomic_load_explicit(&vp->runnext, memory_order_relaxed) && !vp->from_inject) {
 		/* nobody waits here, but the monitor saw several waiting elsewhere: share the load */
-		struct weft__fiber *f = weft__steal_round(vp, NULL, 0);
+		struct weft__fiber *f = weft__steal_round(vp, false, 0);
 
 		if (f) {
 			weft__switch_to(self, WEFT__OP_PREEMPTED, f);
