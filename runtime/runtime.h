@@ -170,6 +170,7 @@ struct weft__rt {
 	_Atomic uint32_t monitor_asleep;	/* 1: wake it when something becomes runnable */
 	_Atomic uint64_t watch_deadline;	/* when the poller or the monitor will look at timers next */
 	_Atomic uint64_t woke_at, wake_gap;	/* when an idle VP was woken, and how long none is to be after that; hints. See help.c */
+	_Atomic uint64_t came_turn_ns;	/* turn_ns of the one that was woken last; a hint */
 	_Atomic uint32_t timers_dense;	/* 1: they follow each other closely; see watch.c:slack. A hint */
 
 	struct weft__lock idle_lock __attribute__((aligned(64)));
@@ -281,6 +282,7 @@ void weft__switch_extras(struct weft__worker *w, struct weft__fiber *from, struc
 int weft__worker_new(struct weft__vp *vp);	/* monitor: make a kernel thread; vp may be NULL (spare) */
 void weft__idle_wake(void);		/* there is work: get an idle VP running */
 void weft__idle_call(void);		/* likewise, for who does so often */
+void weft__idle_call_new(const struct weft__vp *vp);	/* likewise, for a new fiber in the queue of vp */
 void weft__submitted(bool help);	/* something was queued: tell an idle VP, if that is of use, and a monitor that sleeps */
 
 void weft__ask_for_help(struct weft__vp *vp);	/* likewise, if what the caller's VP has queued is too much for it alone */

@@ -83,6 +83,15 @@ static inline void submitted(void)
 	wake_monitor();
 }
 
+/* The same for a new fiber. */
+static void submitted_new(const struct weft__vp *vp)
+{
+	weft__fence_light();
+	if (weft__unlikely(atomic_load_explicit(&weft__rt.idle_hint, memory_order_relaxed)))
+		weft__idle_call_new(vp);
+	wake_monitor();
+}
+
 /* For what is in the common queue: perhaps nobody but an idle VP is there to run it. */
 static void injected(void)
 {
@@ -131,7 +140,10 @@ void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why)
 		self->pingpong = 0;
 	if (weft__unlikely(weft__gathers(self)))
 		return;
-	weft__submitted(!(slot && !old && self->pingpong >= PINGPONG));
+	if (why == WEFT_ENQ_NEW)
+		submitted_new(vp);
+	else
+		weft__submitted(!(slot && !old && self->pingpong >= PINGPONG));
 }
 
 static void enqueue(struct weft__vp *vp, struct weft__fiber *f, enum weft_enqueue_reason why)
@@ -203,6 +215,7 @@ static void look_around(struct weft__vp *vp)
 {
 	uint64_t first = atomic_load_explicit(&vp->timers.first, memory_order_relaxed);
 	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
+	bool gathers = w->gathering;		/* in find_work */
 
 	vp->from_inject = false;
 	w->gathering = true;
@@ -216,9 +229,10 @@ static void look_around(struct weft__vp *vp)
 		vp->n.polls++;
 		weft__hook_poll(0);
 	}
-	w->gathering = false;
+	w->gathering = gathers;
 	weft__inject_take(vp);
-	weft__ask_for_help(vp);
+	if (!gathers)
+		weft__ask_for_help(vp);
 }
 
 /* May that be of use? */

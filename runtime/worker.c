@@ -237,11 +237,11 @@ static void go_idle(struct weft__worker *w, struct weft__vp *vp, bool spun);
 struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 {
 	struct weft__fiber *f = weft__pick(vp);
-	uint64_t now, end;
 	bool spun = false;
 
-	now = weft__now();
 	if (!f) {
+		uint64_t now = weft__now(), end;
+
 		weft__note_turns(vp, now);
 		w->gathering = true;
 		weft__timers_due(now);
@@ -276,8 +276,10 @@ struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 		go_idle(w, vp, spun);
 		return NULL;
 	}
-	vp->busy_at = weft__now();
-	vp->busy_tick = atomic_load_explicit(&vp->tick, memory_order_relaxed);
+	if (vp->busy_at == 0) {
+		vp->busy_at = weft__now();
+		vp->busy_tick = atomic_load_explicit(&vp->tick, memory_order_relaxed);
+	}
 	weft__ask_for_help(vp);
 	if (atomic_load_explicit(&vp->timers.first, memory_order_relaxed) != WEFT__NEVER)
 		weft__timer_watch(atomic_load_explicit(&vp->timers.first, memory_order_relaxed));	/* [WATCH] W2 */

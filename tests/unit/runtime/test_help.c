@@ -36,7 +36,10 @@ Test(help, who_came_in_vain_is_called_more_rarely)
 	cr_assert_eq(gap_after(0), 25 * US);
 	cr_assert_eq(gap_after(49 * US), 50 * US);
 	cr_assert_eq(gap_after(1), 100 * US);
-	cr_assert_eq(gap_after(0), 100 * US);
+	for (unsigned us_ = 200; us_ <= 800; us_ *= 2)
+		cr_assert_eq(gap_after(0), us_ * US);
+	cr_assert_eq(gap_after(0), 1000 * US);
+	cr_assert_eq(gap_after(0), 1000 * US);
 	cr_assert_eq(gap_after(50 * US), 0);
 }
 
@@ -48,18 +51,61 @@ Test(help, who_was_not_called_says_nothing_of_calls)
 	cr_assert_eq(atomic_load(&weft__rt.wake_gap), 25 * US);
 }
 
-Test(help, submitters_wait_for_the_gap)
+static void call_new(void)
+{
+	weft__idle_call_new(us);
+}
+
+Test(help, new_fibers_wait_for_the_gap)
 {
 	uint64_t hour = 3600ull * 1000000 * US;
 
-	cr_assert(comes(weft__idle_call));
+	cr_assert(comes(call_new));
 	atomic_store(&weft__rt.wake_gap, hour);
 	atomic_store(&weft__rt.woke_at, weft__now());
-	cr_assert(!comes(weft__idle_call));
+	cr_assert(!comes(call_new));
 	cr_assert(comes(weft__idle_wake));		/* nobody else is there for it */
 	atomic_store(&weft__rt.woke_at, weft__now() - hour);
-	cr_assert(comes(weft__idle_call));
-	cr_assert(!comes(weft__idle_call));
+	cr_assert(comes(call_new));
+	cr_assert(!comes(call_new));
+}
+
+Test(help, many_new_fibers_do_not_wait)
+{
+	atomic_store(&weft__rt.wake_gap, 3600ull * 1000000 * US);
+	atomic_store(&weft__rt.woke_at, weft__now());
+	them->turn_ns = 10 * US;
+	queue(us, 0, 4);
+	cr_assert(!comes(call_new));			/* nobody came yet who could tell how long they run */
+	them->woken = true;
+	them->worked_ns = 0;
+	weft__rate_coming(them);
+	atomic_store(&weft__rt.wake_gap, 3600ull * 1000000 * US);
+	cr_assert(!comes(call_new));
+	queue(us, 4, 1);
+	cr_assert(comes(call_new));
+}
+
+/* Half a millisecond of the gap is over, or none of it. */
+Test(help, woken_fibers_wait_for_100_us_at_most)
+{
+	unsigned checked = 0;
+
+	for (unsigned i = 0; i < 100000 && checked < 100; i++) {
+		uint64_t begin = weft__now();
+		bool came;
+
+		atomic_store(&weft__rt.wake_gap, 1000 * US);
+		atomic_store(&weft__rt.woke_at, weft__now() - 500 * US);
+		cr_assert(comes(weft__idle_call));
+		atomic_store(&weft__rt.woke_at, weft__now());
+		came = comes(weft__idle_call);
+		if (weft__now() - begin >= 100 * US)
+			continue;			/* we were interrupted for so long: it may have come */
+		cr_assert(!came);
+		checked++;
+	}
+	cr_assert_eq(checked, 100);
 }
 
 static void ask(void)
