@@ -221,7 +221,7 @@ def arguments():
         prog="run.sh", description="Run weft's benchmarks against NPTL, Go and others.",
         epilog="names: %s; or one benchmark of a group, as printed" % ", ".join(groups))
     p.add_argument("--quick", action="store_true",
-                   help="about seven minutes: median of 3, shorter runs, no million of threads")
+                   help="about eight minutes: median of 3, shorter runs, no million of threads")
     p.add_argument("--runs", type=int, help="runs per contestant (7; quick: 3)")
     p.add_argument("--only", metavar="CONTESTANT", action="append",
                    help="only this contestant, by its name in the tables (may be repeated)")
@@ -240,8 +240,10 @@ def arguments():
 
 
 def measure(runner, results, bench, count):
-    for _ in range(count):
-        for contestant in bench.commands:
+    """Each round begins with another contestant, so that none always follows the same one."""
+    order = list(bench.commands)
+    for i in range(count):
+        for contestant in order[i % len(order):] + order[:i % len(order)]:
             if results.why(bench.key, contestant):
                 continue
             got = runner.run(bench, contestant)
@@ -271,8 +273,9 @@ def run_all(args, runner, results, count):
                 elif time.monotonic() - begin > DEADLINE:
                     say("\n%s: left out: %d s are used up" % (bench.key, DEADLINE))
                 elif bench.commands:
+                    often = count if args.runs else count * bench.times
                     measure(runner, results, bench,
-                            count if args.runs else min(count, bench.runs or count))
+                            often if args.runs else min(often, bench.runs or often))
                     shown.append(bench)
                     say("\n".join(report.block(results, bench)))
         finally:

@@ -32,16 +32,18 @@ class Metric:
 class Bench:
     """One benchmark: contestants in the order in which they take turns, each with its command.
 
-    `runs`: at most so many of each, unless the user said how many; `wait`: seconds that a run may
-    take beyond its time; `files`, `memory`: descriptors and bytes that it needs; `load`: the
-    command that is started, on the next CPU, beside a contestant that is a server; `server`,
-    `program`: a real one, which the contestants run in the directory `scratch`."""
+    `runs`: at most so many of each, `times`: so many times as often as others, in shorter runs
+    against changes of the machine's speed, both unless the user said how many; `wait`: seconds
+    that a run may take beyond its time; `files`, `memory`: descriptors and bytes that it needs;
+    `load`: the command that is started, on the next CPU, beside a contestant that is a server;
+    `server`, `program`: a real one, which the contestants run in the directory `scratch`."""
 
     def __init__(self, group, key, title, cpus, metrics, commands, ms, env=None, *, runs=None,
-                 wait=0, files=0, memory=0, load=None, server=None, program=None, scratch=None):
+                 times=1, wait=0, files=0, memory=0, load=None, server=None, program=None, scratch=None):
         self.group, self.key, self.title, self.cpus = group, key, title, cpus
         self.metrics, self.commands, self.ms, self.env = metrics, commands, ms, env or {}
-        self.runs, self.wait, self.files, self.memory = runs, wait, files, memory
+        self.runs, self.times, self.wait = runs, times, wait
+        self.files, self.memory = files, memory
         self.load, self.server, self.program, self.scratch = load, server, program, scratch
 
     @property
@@ -145,7 +147,7 @@ def echo():
                     GO: ["gobench", "echo", "-n", text], ST: ["echo_st", text],
                     EPOLL: ["echo_epoll", text]}
         out.append(Bench("echo", "echo%d" % n, "A thread per connection, {:,} connections, 64 "
-                         "bytes".format(n), 1, metrics, commands, 2000, runs=5,
+                         "bytes".format(n), 1, metrics, commands, 700, times=3,
                          wait=30 + n / 200, files=n + 100, load=["echoload", "-n", text]))
     return out
 
