@@ -47,7 +47,15 @@ static inline bool take(struct weft__mutex *m)
 						       memory_order_acquire, memory_order_relaxed);
 }
 
-static inline void release(struct weft__mutex *m, struct weft__fiber *self)
+/* Others wait, or did. */
+static __attribute__((noinline)) int wake_one(struct weft__mutex *m, struct weft__fiber *self)
+{
+	weft__futex_wake((const uint32_t *)&m->lock, 1, WEFT__FUTEX_ALL);
+	weft__locks_drop(self);
+	return 0;
+}
+
+static inline int release(struct weft__mutex *m, struct weft__fiber *self)
 {
 	uint32_t word = HELD;
 
@@ -58,8 +66,9 @@ static inline void release(struct weft__mutex *m, struct weft__fiber *self)
 	else	/* [PTM-1] release; pairs with acquire in mutex.c:take, spin and lock_wait */
 		word = atomic_exchange_explicit(&m->lock, FREE, memory_order_release);
 	if (weft__unlikely(word == CONTENDED))
-		weft__futex_wake((const uint32_t *)&m->lock, 1, WEFT__FUTEX_ALL);
+		return wake_one(m, self);
 	weft__locks_drop(self);
+	return 0;
 }
 
 /* `as`: what to make of a free word. */
@@ -159,10 +168,11 @@ static __attribute__((noinline)) int lock_kind(struct weft__mutex *m, clockid_t 
 WEFT__EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex)
 {
 	struct weft__mutex *m = (struct weft__mutex *)mutex;
+	struct weft__fiber *self = weft__tls_self;	/* without a call beside it, which would cost a stack frame */
 
-	if (weft__unlikely(m->kind & WEFT__MTX_KIND))
+	if (weft__unlikely(m->kind & WEFT__MTX_KIND || !self))
 		return lock_kind(m, CLOCK_REALTIME, NULL);
-	return lock_plain(m, weft__self(), CLOCK_REALTIME, NULL);
+	return lock_plain(m, self, CLOCK_REALTIME, NULL);
 }
 
 WEFT__EXPORT int pthread_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock,
@@ -223,18 +233,17 @@ static __attribute__((noinline)) int unlock_kind(struct weft__mutex *m)
 	default:
 		return weft__ptm_unlock_rare(m);
 	}
-	release(m, self);
-	return 0;
+	return release(m, self);
 }
 
 WEFT__EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
 {
 	struct weft__mutex *m = (struct weft__mutex *)mutex;
+	struct weft__fiber *self = weft__tls_self;	/* as in pthread_mutex_lock */
 
-	if (weft__unlikely(m->kind & WEFT__MTX_KIND))
+	if (weft__unlikely(m->kind & WEFT__MTX_KIND || !self))
 		return unlock_kind(m);
-	release(m, weft__self());
-	return 0;
+	return release(m, self);
 }
 
 /* For the library itself: not interposable again by the program. */
