@@ -143,11 +143,12 @@ def echo():
     out = []
     for n in ECHO_SIZES:
         text = str(n)
+        ms, times = (1500, 2) if n > 1000 else (700, 3)  # each is answered 10 times, or more
         commands = {NPTL: ["echo_threads", text], WEFT: ["echo_threads", text],
                     GO: ["gobench", "echo", "-n", text], ST: ["echo_st", text],
                     EPOLL: ["echo_epoll", text]}
         out.append(Bench("echo", "echo%d" % n, "A thread per connection, {:,} connections, 64 "
-                         "bytes".format(n), 1, metrics, commands, 700, times=3,
+                         "bytes".format(n), 1, metrics, commands, ms, times=times,
                          wait=30 + n / 200, files=n + 100, load=["echoload", "-n", text]))
     return out
 
