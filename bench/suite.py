@@ -197,7 +197,7 @@ def real(scratch):
     out = [Bench("servers", key, title, 1, asked, dict(both), 4000, runs=5, files=5000,
                  server=server, scratch=os.path.join(scratch, key.rstrip("0123456789")))
            for key, title, server in servers.cases()]
-    return out + [Bench("compute", key, title, 2, took, dict(both), 0, program=program,
+    return out + [Bench("compute", key, title, 2, took, dict(both), 0, times=3, program=program,
                         scratch=os.path.join(scratch, "compute"))
                   for key, title, program in compute.cases()]
 
