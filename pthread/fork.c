@@ -81,19 +81,19 @@ void weft__making_begin(struct weft__making *m)
 	weft__signal_mask(SIG_SETMASK, &all, &m->mask);
 	weft__bind_not(weft__self());
 	m->mark = weft__block_enter();
-	weft__fd_sharing(true);
+	m->begun = weft__fd_sharing_begin();
 }
 
 void weft__making_end(struct weft__making *m, bool child, bool handled)
 {
 	int saved = errno;
 
-	weft__fd_sharing(false);
 	if (child) {
 		weft__fd_forked();
 		if (!handled)
 			in_child();
 	} else {
+		weft__fd_sharing_end(m->begun);
 		weft__block_exit(m->mark);
 	}
 	weft__bind_again(weft__self());
@@ -148,7 +148,7 @@ __attribute__((used)) void weft__vfork_before(void)
 	weft__signal_mask(SIG_SETMASK, &all, &v->mask);
 	weft__bind_not(v->parent);
 	v->mark = weft__block_enter();
-	weft__fd_sharing(true);
+	v->begun = weft__fd_sharing_begin();
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
 	weft__tls_self = &v->child;
 	weft__tcb_set_vp(weft__arch_tls(), NULL);	/* the parent gets it back when it is scheduled next */
@@ -160,6 +160,7 @@ __attribute__((used)) pid_t weft__vfork_after(long r)
 	struct weft__vfork *v = (struct weft__vfork *)weft__tls_self;
 	struct weft__fiber *mark = v->mark;
 	uint64_t mask = v->mask;
+	uint32_t begun = v->begun;
 
 	if (r == 0) {
 		v->child.tid = (uint32_t)weft__gettid();
@@ -171,7 +172,7 @@ __attribute__((used)) pid_t weft__vfork_after(long r)
 	}
 	weft__tls_self = v->parent;
 	weft__vfork_end(v);
-	weft__fd_sharing(false);
+	weft__fd_sharing_end(begun);
 	weft__set_kernel_mask(weft__self()->sigmask);
 	weft__block_exit(mark);
 	weft__bind_again(weft__self());
@@ -181,15 +182,22 @@ __attribute__((used)) pid_t weft__vfork_after(long r)
 
 /* --- those that libc makes itself: they have our descriptors, as far as they are not close-on-exec --- */
 
-static void libc_makes(bool begins)
+static uint32_t libc_begins(void)
+{
+	int saved = errno;
+	uint32_t begun = weft__fd_sharing_begin();
+
+	weft__bind_not(weft__self());
+	errno = saved;
+	return begun;
+}
+
+static void libc_made(uint32_t begun)
 {
 	int saved = errno;
 
-	weft__fd_sharing(begins);
-	if (begins)
-		weft__bind_not(weft__self());
-	else
-		weft__bind_again(weft__self());
+	weft__fd_sharing_end(begun);
+	weft__bind_again(weft__self());
 	errno = saved;
 }
 
@@ -197,11 +205,10 @@ static void libc_makes(bool begins)
 	WEFT__REAL(name);				\
 	WEFT__EXPORT type name params			\
 	{						\
-		type r;					\
+		uint32_t begun = libc_begins();		\
+		type r = weft__real(name) args;		\
 							\
-		libc_makes(true);			\
-		r = weft__real(name) args;		\
-		libc_makes(false);			\
+		libc_made(begun);			\
 		return r;				\
 	}
 MAKES_PROCESS(int, posix_spawn,
@@ -219,12 +226,13 @@ WEFT__REAL(system);
 /* The wait for the child is a point that libc takes care of; a request from before is not seen there. */
 WEFT__EXPORT int system(const char *command)
 {
+	uint32_t begun;
 	int r;
 
 	weft__testcancel();
-	libc_makes(true);
+	begun = libc_begins();
 	r = weft__real(system)(command);
-	libc_makes(false);
+	libc_made(begun);
 	return r;
 }
 
@@ -255,6 +263,7 @@ WEFT__EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...
 	__typeof__(&clone) real = weft__real(clone);
 	struct newborn n = { .fn = fn, .arg = arg };
 	void *parent_tid, *tls, *child_tid;
+	uint32_t begun;
 	va_list ap;
 	int r;
 
@@ -275,9 +284,9 @@ WEFT__EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...
 		weft__making_end(&n.m, false, false);
 		return r;
 	}
-	weft__fd_sharing(true);
+	begun = weft__fd_sharing_begin();
 	r = real(fn, stack, flags, arg, parent_tid, tls, child_tid);
-	weft__fd_sharing(false);
+	weft__fd_sharing_end(begun);
 	return r;
 }
 

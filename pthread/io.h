@@ -121,6 +121,24 @@ static inline long weft__fd_new(long fd)
 	return fd;
 }
 
+/* [LOW] Around a call by which the program gets a descriptor (upcall/fds.h). SHORT: one that neither waits nor runs anything but the
+ * kernel; preempted in it, the fiber would be waited for. */
+#define WEFT__TAKING(call) ({								\
+	bool taking_ = weft__netpoll_fd() >= 0;		/* else no runtime */		\
+	uint32_t begun_ = taking_ ? weft__fd_take_begin() : 0;				\
+	__typeof__(call) taken_ = (call);						\
+	if (taking_)									\
+		weft__fd_take_end(begun_);						\
+	taken_; })
+#define WEFT__TAKING_SHORT(call) ({							\
+	struct weft__fiber *taker_ = weft__netpoll_fd() >= 0 ? weft__self() : NULL;	\
+	if (taker_)									\
+		weft__preempt_disable(taker_);						\
+	__typeof__(call) short_ = WEFT__TAKING(call);					\
+	if (taker_)									\
+		weft__preempt_enable(taker_);						\
+	short_; })
+
 /* What is known of a socket of ours for sure (io_fd.c); bits of its word. */
 enum weft__fact {
 	WEFT__FACT_OWN = 0x100,		/* nobody else can have its description. Without it no other fact holds */
@@ -168,7 +186,8 @@ void weft__fd_option_set(int fd, int level, int option);
 struct msghdr;
 void weft__fd_passed(const struct msghdr *m, bool sent);
 /* A process that gets our descriptors is about to be made; was made, or not. In the child, if it has memory of its own: forked. */
-void weft__fd_sharing(bool begins);
+uint32_t weft__fd_sharing_begin(void);
+void weft__fd_sharing_end(uint32_t begun);
 void weft__fd_forked(void);
 /* Numbers from here on have no words. */
 unsigned weft__fd_known(void);

@@ -214,19 +214,29 @@ void weft__fd_born(int fd, uint32_t facts, uint64_t since)
 		weft__fd_forget(fd);
 }
 
-void weft__fd_sharing(bool begins)
+uint32_t weft__fd_sharing_begin(void)
 {
+	/* none of ours is to be among the low ones, which the child would keep */
+	uint32_t begun = weft__fd_take_begin();
+
 	/* relaxed: see alone */
-	if (begins)
-		atomic_fetch_add_explicit(&sharing, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&sharing, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
-	if (!begins)
-		atomic_fetch_sub_explicit(&sharing, 1, memory_order_relaxed);
+	return begun;
+}
+
+void weft__fd_sharing_end(uint32_t begun)
+{
+	atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&sharing, 1, memory_order_relaxed);
+	weft__fd_take_end(begun);
 }
 
 void weft__fd_forked(void)
 {
 	atomic_store_explicit(&sharing, 0, memory_order_relaxed);
+	atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
+	weft__fd_low_forked();
 }
 
 unsigned weft__fd_known(void)

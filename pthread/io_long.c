@@ -74,7 +74,7 @@ WEFT__EXPORT int fcntl(int fd, int cmd, ...)
 	case F_DUPFD:
 	case F_DUPFD_CLOEXEC:
 		weft__fd_unlearn(fd, WEFT__FACTS);
-		r = weft__real(fcntl)(fd, cmd, arg);
+		r = WEFT__TAKING_SHORT(weft__real(fcntl)(fd, cmd, arg));
 		weft__fd_forget(r);
 		return r;
 	}

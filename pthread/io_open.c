@@ -1,182 +1,30 @@
 /* SPDX-License-Identifier: MIT
- * The calls that make and close descriptors, with all that hangs on the numbers: what is known of them (io_fd.c), who waits
- * for them (netpoll.h), and which are the runtime's own.
+ * The calls that make descriptors. What is known of a number (io_fd.c) is forgotten, or begins; and while it is chosen none of the
+ * runtime's own is among the low ones ([LOW] in upcall/fds.c).
+ *
+ * Short:     calls that do not wait are not preempted, either: a fiber that was would be waited for.
+ * May wait:  open and fopen of a FIFO, accept, and whatever asks another machine.
  */
 #undef _FORTIFY_SOURCE
 #include "pthread/io.h"
 
+#include <dirent.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <mqueue.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
-
-/* --- closing --- */
-
-long weft__fd_close(struct weft__fiber *self, int fd)
-{
-	bool told;
-	long r;
-
-	if (weft__fd_protected(fd))
-		return -EBADF;
-	weft__fd_forget(fd);
-	told = weft__netpoll_closing(fd);
-	if (self) {
-		/* not made again after EINTR: Linux has closed the number by then */
-		struct weft__fiber *mark = weft__block_enter();
-
-		r = weft__sys(SYS_close, fd);
-		weft__block_exit(mark);
-	} else {
-		r = weft__sys(SYS_close, fd);
-	}
-	if (told)
-		weft__netpoll_closed(fd);
-	return r;
-}
-
-long weft__fd_dup3(int fd, int to, int flags)
-{
-	bool told;
-	long r;
-
-	if (weft__fd_protected(to))
-		return -EBADF;
-	if (fd == to || flags & ~O_CLOEXEC)
-		return -EINVAL;
-	/* one that is going to fail must not disturb who waits for `to` */
-	r = weft__sys(SYS_fcntl, fd, F_GETFD);
-	if (r < 0)
-		return r;
-	weft__fd_unlearn(fd, WEFT__FACTS);
-	weft__fd_forget(to);
-	told = weft__netpoll_closing(to);
-	weft__fd_dup_begin();
-	r = weft__sys(SYS_dup3, fd, to, flags);
-	weft__fd_dup_end();
-	weft__fd_forget(to);
-	if (told)
-		weft__netpoll_closed(to);
-	return r;
-}
-
-/* All but ours. A number above what has a kind was never waited for. */
-long weft__fd_close_range(unsigned first, unsigned last, int flags)
-{
-	unsigned known = weft__fd_known();
-	long r = 0;
-
-	if (first > last || flags & ~(int)(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC))
-		return -EINVAL;
-	if (flags & CLOSE_RANGE_CLOEXEC)
-		return weft__sys(SYS_close_range, first, last, flags);
-	for (unsigned fd = first; fd <= last && fd < known; fd++) {
-		if (weft__fd_protected((int)fd))
-			continue;
-		weft__fd_forget((int)fd);
-		if (weft__netpoll_closing((int)fd))
-			weft__netpoll_closed((int)fd);
-	}
-	for (;;) {
-		int ours = first <= INT_MAX ? weft__fd_next_protected((int)first) : -1;
-		unsigned end = ours >= 0 && (unsigned)ours <= last ? (unsigned)ours : last;
-
-		if (ours >= 0 && (unsigned)ours <= last) {
-			if (end > first)
-				r = weft__sys(SYS_close_range, first, end - 1, flags);
-		} else {
-			return weft__sys(SYS_close_range, first, last, flags);
-		}
-		if (r < 0 || end == last)
-			return r;
-		first = end + 1;
-	}
-}
-
-WEFT__REAL(close);
-
-WEFT__EXPORT int close(int fd)
-{
-	struct weft__fiber *self = weft__io_self();
-
-	if (!self && weft__netpoll_fd() < 0) {
-		weft__fd_forget(fd);
-		return weft__real(close)(fd);
-	}
-	weft__testcancel();		/* only before: after an interruption the number would be gone all the same */
-	return (int)weft__io_ret(weft__fd_close(self, fd));
-}
-WEFT__ALIAS(__close, close);
-
-WEFT__REAL(dup2);
-
-WEFT__EXPORT int dup2(int fd, int to)
-{
-	if (weft__netpoll_fd() < 0 || fd == to) {
-		if (fd != to) {
-			weft__fd_unlearn(fd, WEFT__FACTS);
-			weft__fd_forget(to);
-		}
-		return weft__real(dup2)(fd, to);
-	}
-	return (int)weft__io_ret(weft__fd_dup3(fd, to, 0));
-}
-WEFT__ALIAS(__dup2, dup2);
-
-WEFT__EXPORT int dup3(int fd, int to, int flags)
-{
-	return (int)weft__io_ret(weft__fd_dup3(fd, to, flags));
-}
-
-WEFT__EXPORT int close_range(unsigned first, unsigned last, int flags)
-{
-	return (int)weft__io_ret(weft__fd_close_range(first, last, flags));
-}
-
-WEFT__REAL(closefrom);
-
-WEFT__EXPORT void closefrom(int low)
-{
-	/* libc's own knows what to do where close_range is refused */
-	if ((weft__netpoll_fd() < 0 && !weft__fd_any()) ||
-	    weft__fd_close_range(low < 0 ? 0 : (unsigned)low, UINT_MAX, 0) < 0)
-		weft__real(closefrom)(low);
-}
-
-/* stdio and directories are closed by libc's own alias of close. */
-WEFT__REAL(fclose);
-
-WEFT__EXPORT int fclose(FILE *f)
-{
-	int saved, fd, r;
-	bool told;
-
-	if (weft__netpoll_fd() < 0 && !weft__fd_any())
-		return weft__real(fclose)(f);
-	saved = errno;
-	fd = fileno(f);
-	errno = saved;
-	weft__fd_forget(fd);
-	told = fd >= 0 && weft__netpoll_closing(fd);
-	r = weft__real(fclose)(f);
-	if (told)
-		weft__netpoll_closed(fd);
-	return r;
-}
-
-WEFT__REAL(pclose);
-
-WEFT__EXPORT int pclose(FILE *f)
-{
-	weft__fd_forget(fileno(f));
-	return weft__real(pclose)(f);
-}
 
 /* --- opening --- */
 
@@ -186,9 +34,9 @@ static int do_open(int dir, const char *path, int flags, mode_t mode)
 	long r;
 
 	if (self)	/* a FIFO waits for the other side */
-		r = WEFT__POINT(self, WEFT__MARKED(self, weft__sys_point(SYS_openat, dir, path, flags, mode)));
+		r = WEFT__POINT(self, WEFT__MARKED(self, WEFT__TAKING(weft__sys_point(SYS_openat, dir, path, flags, mode))));
 	else
-		r = weft__sys(SYS_openat, dir, path, flags, mode);
+		r = WEFT__TAKING(weft__sys(SYS_openat, dir, path, flags, mode));
 	return (int)weft__io_ret(weft__fd_new(r));
 }
 
@@ -253,21 +101,23 @@ FORTIFIED(__openat_2, (int dir, const char *path, int flags), (dir, path, flags)
 FORTIFIED(__openat64_2, (int dir, const char *path, int flags), (dir, path, flags),
 	  do_open(dir, path, flags, 0))
 
-/* The others never wait: libc's, and the number is new. */
-#define MAKES_FD(name, params, args)				\
+/* The others: libc's, and the number is new. */
+#define MAKES_BY(taking, type, name, params, args, number)	\
 	WEFT__REAL(name);					\
-	WEFT__EXPORT int name params				\
+	WEFT__EXPORT type name params				\
 	{							\
-		int fd = weft__real(name) args;			\
+		type new = taking(weft__real(name) args);	\
 								\
-		weft__fd_forget(fd);				\
-		return fd;					\
+		weft__fd_forget(number);			\
+		return new;					\
 	}
+#define MAKES_FD(name, params, args) MAKES_BY(WEFT__TAKING_SHORT, int, name, params, args, new)
+#define MAKES_FILE(name, params, args) MAKES_BY(WEFT__TAKING, FILE *, name, params, args, new ? fileno(new) : -1)
 #define MAKES_PAIR(name, params, args)				\
 	WEFT__REAL(name);					\
 	WEFT__EXPORT int name params				\
 	{							\
-		int r = weft__real(name) args;			\
+		int r = WEFT__TAKING_SHORT(weft__real(name) args); \
 								\
 		if (r == 0) {					\
 			weft__fd_forget(fds[0]);		\
@@ -278,9 +128,57 @@ FORTIFIED(__openat64_2, (int dir, const char *path, int flags), (dir, path, flag
 MAKES_FD(eventfd, (unsigned value, int flags), (value, flags))
 MAKES_FD(epoll_create, (int size), (size))
 MAKES_FD(epoll_create1, (int flags), (flags))
+MAKES_FD(timerfd_create, (clockid_t clock, int flags), (clock, flags))
+MAKES_FD(inotify_init, (void), ())
+MAKES_FD(inotify_init1, (int flags), (flags))
+MAKES_FD(fanotify_init, (unsigned flags, unsigned event_flags), (flags, event_flags))
+MAKES_FD(memfd_create, (const char *name, unsigned flags), (name, flags))
+MAKES_FD(pidfd_open, (pid_t pid, unsigned flags), (pid, flags))
+MAKES_FD(pidfd_getfd, (int pidfd, int fd, unsigned flags), (pidfd, fd, flags))
+MAKES_FD(posix_openpt, (int flags), (flags))
+MAKES_FD(getpt, (void), ())
 MAKES_PAIR(pipe, (int fds[2]), (fds))
 MAKES_PAIR(pipe2, (int fds[2], int flags), (fds, flags))
 WEFT__ALIAS(__pipe, pipe);
+
+/* These look up names, which may take long, or allocate. */
+#define MAKES_FD_SLOWLY(name, params, args) MAKES_BY(WEFT__TAKING, int, name, params, args, new)
+MAKES_FD_SLOWLY(shm_open, (const char *name, int flags, mode_t mode), (name, flags, mode))
+MAKES_FD_SLOWLY(mkstemp, (char *path), (path))
+MAKES_FD_SLOWLY(mkostemp, (char *path, int flags), (path, flags))
+MAKES_FD_SLOWLY(mkstemps, (char *path, int suffix), (path, suffix))
+MAKES_FD_SLOWLY(mkostemps, (char *path, int suffix, int flags), (path, suffix, flags))
+WEFT__ALIAS(mkstemp64, mkstemp);
+WEFT__ALIAS(mkostemp64, mkostemp);
+WEFT__ALIAS(mkstemps64, mkstemps);
+WEFT__ALIAS(mkostemps64, mkostemps);
+MAKES_FILE(fopen, (const char *restrict path, const char *restrict mode), (path, mode))
+WEFT__ALIAS(fopen64, fopen);
+MAKES_FILE(freopen, (const char *restrict path, const char *restrict mode, FILE *restrict f), (path, mode, f))
+WEFT__ALIAS(freopen64, freopen);
+MAKES_FILE(tmpfile, (void), ())
+WEFT__ALIAS(tmpfile64, tmpfile);
+MAKES_BY(WEFT__TAKING, DIR *, opendir, (const char *path), (path), new ? dirfd(new) : -1)
+
+WEFT__REAL(mq_open);
+
+WEFT__EXPORT mqd_t mq_open(const char *name, int flags, ...)
+{
+	struct mq_attr *attr = NULL;
+	mode_t mode = 0;
+	va_list ap;
+	mqd_t q;
+
+	if (flags & O_CREAT) {
+		va_start(ap, flags);
+		mode = va_arg(ap, mode_t);
+		attr = va_arg(ap, struct mq_attr *);
+		va_end(ap);
+	}
+	q = WEFT__TAKING(weft__real(mq_open)(name, flags, mode, attr));
+	weft__fd_forget(q);
+	return q;
+}
 
 WEFT__REAL(dup);
 
@@ -289,7 +187,7 @@ WEFT__EXPORT int dup(int fd)
 	int new;
 
 	weft__fd_unlearn(fd, WEFT__FACTS);
-	new = weft__real(dup)(fd);
+	new = WEFT__TAKING_SHORT(weft__real(dup)(fd));
 	weft__fd_forget(new);
 	return new;
 }
@@ -333,7 +231,7 @@ WEFT__REAL(socket);
 WEFT__EXPORT int socket(int domain, int type, int protocol)
 {
 	uint64_t since = weft__fd_epoch();
-	int fd = weft__real(socket)(domain, type, protocol);
+	int fd = WEFT__TAKING_SHORT(weft__real(socket)(domain, type, protocol));
 
 	weft__fd_born(fd, newborn(domain, type, protocol), since);
 	return fd;
@@ -344,7 +242,7 @@ WEFT__REAL(socketpair);
 WEFT__EXPORT int socketpair(int domain, int type, int protocol, int fds[2])
 {
 	uint64_t since = weft__fd_epoch();
-	int r = weft__real(socketpair)(domain, type, protocol, fds);
+	int r = WEFT__TAKING_SHORT(weft__real(socketpair)(domain, type, protocol, fds));
 
 	for (int i = 0; r == 0 && i < 2; i++)
 		weft__fd_born(fds[i], newborn(domain, type, protocol), since);

@@ -32,6 +32,8 @@ struct xfer {
 /* Without the mechanics of a point: it does not wait, and the extra returns behind a system call are mispredicted. */
 static SHORT_WAY long attempt(const struct xfer *x)
 {
+	if (x->nr == SYS_recvmsg && ((struct msghdr *)x->buf)->msg_controllen)	/* descriptors may come */
+		return WEFT__TAKING_SHORT(weft__sys(x->nr, x->fd, x->buf, x->flags | MSG_DONTWAIT));
 	if (x->nr == SYS_recvmsg || x->nr == SYS_sendmsg)
 		return weft__sys(x->nr, x->fd, x->buf, x->flags | MSG_DONTWAIT);
 	return weft__sys(x->nr, x->fd, x->buf, x->len, x->flags | MSG_DONTWAIT, x->addr, x->addrlen);
@@ -265,7 +267,7 @@ static long do_recvmmsg(struct weft__fiber *self, int fd, struct mmsghdr *vec, u
 		w.limit = limit;
 	for (;;) {
 		weft__io_dry(&w);	/* for the wait */
-		r = weft__sys(SYS_recvmmsg, fd, vec + done, n - done, flags | MSG_DONTWAIT, NULL);
+		r = WEFT__TAKING_SHORT(weft__sys(SYS_recvmmsg, fd, vec + done, n - done, flags | MSG_DONTWAIT, NULL));
 		if (r > 0) {
 			done += (unsigned)r;
 			w.futile = w.stuck = 0;
@@ -385,10 +387,9 @@ static long do_accept(struct weft__fiber *self, int fd, struct sockaddr *addr, s
 		if (v < 0)
 			return v;
 		if (v == WEFT__IO_BLOCK)
-			return WEFT__MARKED_LONG(self,
-						 weft__sys_point(SYS_accept4, fd, addr, len, flags));
+			return WEFT__MARKED_LONG(self, WEFT__TAKING(weft__sys_point(SYS_accept4, fd, addr, len, flags)));
 	}
-	return WEFT__MARKED(self, weft__sys_point(SYS_accept4, fd, addr, len, flags));
+	return WEFT__MARKED(self, WEFT__TAKING(weft__sys_point(SYS_accept4, fd, addr, len, flags)));
 }
 
 WEFT__EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *restrict len, int flags)
@@ -400,7 +401,7 @@ WEFT__EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *rest
 	if (self)
 		new = (int)weft__io_ret(WEFT__POINT(self, do_accept(self, fd, addr, len, flags)));
 	else
-		new = weft__real(accept4)(fd, addr, len, flags);
+		new = WEFT__TAKING(weft__real(accept4)(fd, addr, len, flags));
 	weft__fd_accepted(fd, new, flags, since);
 	return new;
 }

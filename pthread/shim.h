@@ -120,6 +120,7 @@ void weft__fork_handler(void);
 /* Around what makes a process with memory and descriptors of its own, in parent and child. `handled`: our handler has run in the child. */
 struct weft__making {
 	uint64_t mask;
+	uint32_t begun;
 	struct weft__fiber *mark;
 };
 void weft__making_begin(struct weft__making *m);

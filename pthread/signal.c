@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "pthread/shim.h"
+#include "pthread/io.h"
 #include "upcall/altstack.h"
 #include "upcall/signals.h"
 
@@ -241,7 +241,7 @@ WEFT__EXPORT int pause(void)
 WEFT__EXPORT int signalfd(int fd, const sigset_t *set, int flags)
 {
 	weft__signal_leave(bits(set));
-	return weft__real(signalfd)(fd, set, flags);
+	return WEFT__TAKING_SHORT(weft__real(signalfd)(fd, set, flags));
 }
 
 static void queued(siginfo_t *info, int sig, union sigval value)

@@ -176,10 +176,12 @@ static long kernel(long nr, const long a[6])
 }
 
 /* What makes descriptors; those that come in pairs by a pointer in argument `pair`, 1-based. */
-static bool makes_fd(long nr, int *pair)
+static bool makes_fd(long nr, const long a[6], int *pair)
 {
 	*pair = 0;
 	switch (nr) {
+	case SYS_fcntl:
+		return a[1] == F_DUPFD || a[1] == F_DUPFD_CLOEXEC;
 	case SYS_pipe:
 	case SYS_pipe2:
 		*pair = 1;
@@ -244,6 +246,7 @@ static bool direct(long nr)
 
 static long dispatch(struct weft__fiber *self, long nr, const long a[6])
 {
+	bool makes;
 	int pair;
 	long r;
 
@@ -283,12 +286,14 @@ static long dispatch(struct weft__fiber *self, long nr, const long a[6])
 			weft__fd_flags_set((int)a[0]);
 		return r;
 	case SYS_fcntl:
-		if (a[1] == F_DUPFD || a[1] == F_DUPFD_CLOEXEC)
+		if (makes_fd(nr, a, &pair)) {
 			weft__fd_unlearn((int)a[0], WEFT__FACTS);
+			break;
+		}
 		r = self ? WEFT__MARKED(self, kernel(nr, a)) : kernel(nr, a);
 		if (a[1] == F_SETFL)
 			weft__fd_flags_set((int)a[0]);
-		return a[1] == F_DUPFD || a[1] == F_DUPFD_CLOEXEC ? weft__fd_new(r) : r;
+		return r;
 	case SYS_getrandom:
 		return self ? weft__getrandom(self, (void *)a[0], (size_t)a[1], (unsigned)a[2]) : kernel(nr, a);
 	case SYS_futex:
@@ -298,8 +303,12 @@ static long dispatch(struct weft__fiber *self, long nr, const long a[6])
 	case SYS_futex_waitv:
 		return self ? WEFT__MARKED_LONG(self, kernel(nr, a)) : kernel(nr, a);
 	}
-	r = self ? WEFT__MARKED(self, kernel(nr, a)) : kernel(nr, a);
-	if (r >= 0 && makes_fd(nr, &pair)) {
+	makes = makes_fd(nr, a, &pair);
+	if (makes)
+		r = WEFT__TAKING(self ? WEFT__MARKED(self, kernel(nr, a)) : kernel(nr, a));
+	else
+		r = self ? WEFT__MARKED(self, kernel(nr, a)) : kernel(nr, a);
+	if (r >= 0 && makes) {
 		if (pair) {
 			const int *fds = (const int *)a[pair - 1];
 
@@ -343,11 +352,9 @@ static long make_process(long nr, const long a[6])
 		weft__making_end(&m, r == 0, false);
 		return r;
 	}
-	weft__fd_sharing(true);
-	weft__fd_sharing(false);
+	weft__fd_sharing_end(weft__fd_sharing_begin());
 	r = kernel(nr, a);
-	weft__fd_sharing(true);
-	weft__fd_sharing(false);
+	weft__fd_sharing_end(weft__fd_sharing_begin());
 	return r;
 }
 

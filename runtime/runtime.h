@@ -237,8 +237,9 @@ void weft__foreign_forked(void);		/* foreign.c */
 struct weft__vfork {
 	struct weft__fiber child;	/* first member: what the child is known as */
 	struct weft__fiber *parent;
-	struct weft__fiber *mark;	/* these two are the caller's */
+	struct weft__fiber *mark;	/* these three are the caller's */
 	uint64_t mask;
+	uint32_t begun;
 };
 struct weft__vfork *weft__vfork_begin(struct weft__fiber *parent);	/* NULL: no memory */
 void weft__vfork_end(struct weft__vfork *v);

@@ -170,6 +170,7 @@ static struct weft__vp *take_idle(const struct weft__vp *from)
 void weft__vp_release(struct weft__vp *vp)
 {
 	vp->computes = false;
+	vp->busy_at = 0;
 	weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 	push_idle(vp);
 	weft__unlock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
