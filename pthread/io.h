@@ -37,6 +37,7 @@ static inline struct weft__fiber *weft__io_self(void)
 	if (weft__likely(weft__netpoll_fd() < 0))
 		return NULL;		/* no runtime: the program has no threads */
 	self = weft__self();
+	self->called = 1;		/* upcall/longslice.h */
 	return self->nopreempt == 0 && weft__is_fiber(self) ? self : NULL;
 }
 

@@ -122,7 +122,9 @@ struct weft__fiber {
 	uint8_t stack_class, memory_node;/* stack.c's; constant */
 	uint32_t timer_index;		/* 1 + number of its timer; 0 = it has none; timer.c, see deadline */
 	uint32_t ran_us;		/* before preemptions since it last waited, less whole quanta; preempt.c */
-	uint32_t pingpong;		/* wake-ups in a row after which this fiber waited at once; sched.c */
+	uint16_t pingpong;		/* wake-ups in a row after which this fiber waited at once; sched.c */
+	uint8_t quiet;			/* quanta used up in a row without a call; upcall/longslice.c */
+	uint8_t called;			/* 1: there was one in this quantum, or it spins; the fiber and its handlers */
 	void *(*fn)(void *);
 	union {
 		void *arg;		/* until it begins */
@@ -160,6 +162,9 @@ struct weft__fiber {
 	const struct weft__cpuset *cpus;	/* NULL: wherever the process may; who sets it, read at a switch */
 	_Atomic uint64_t cpu_ns;	/* CPU time up to the last switch; the carrying worker */
 	int policy, prio;		/* as POSIX has them; node.prio follows */
+
+	uint64_t seen_regs;		/* where it was preempted last; upcall/longslice.c */
+	uintptr_t seen_pc;
 
 	/* the shim's; the runtime only zeroes them when the fiber starts */
 	void *slot[8];			/* enum weft__slot in pthread/shim.h */

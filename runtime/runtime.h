@@ -118,6 +118,7 @@ struct weft__vp {
 	bool computes;			/* a hog was put into the queue, none was picked since; a hint */
 	bool from_inject;		/* a kick came for the sake of the common queue; a hint */
 	_Atomic bool prepared;		/* operations that the kernel does not know of yet; owner writes, monitor reads. [BATCH] in upcall/ring.h */
+	_Atomic bool shares;		/* a kick came because another VP has more to do; monitor writes, owner clears; a hint */
 	bool goes_on;			/* the fiber that leaves has prepared one; until the next pick */
 	bool spinning;			/* counted in rt.nspin; owner, and idle_lock before it is given */
 	uint32_t burst;			/* fibers in the queue whose operations are complete; a hint */
@@ -260,6 +261,11 @@ struct weft__fiber *weft__pick_queued(struct weft__vp *vp, bool slot_first);	/* 
 bool weft__theft_pays(const struct weft__vp *but, uint64_t turn_ns);
 /* `again`: the caller will look again soon. */
 struct weft__fiber *weft__steal_round(struct weft__vp *vp, bool again, uint64_t now);
+/* Of a VP that has more queued than vp, which is at the end of a quantum. Where that has one more: who would run next there. So three that
+ * compute on two VPs get two thirds each, if whom it displaces is queued here, which makes this VP the fuller one. Where that has several and
+ * vp none, half of them. NULL: there is none; or, under a policy with a tick, they are in the queue. */
+struct weft__fiber *weft__steal_share(struct weft__vp *vp);
+bool weft__makes_way(struct weft__fiber *self, struct weft__vp *vp);	/* sched.c: at the end of a quantum, what does the policy say? */
 struct weft__vp *weft__vp_of_slow(struct weft__worker *w);
 
 /* The caller's VP; NULL when it was taken, or the caller never has one. Never read w->vp itself instead: it is NULL, too, while the monitor
@@ -274,6 +280,13 @@ static inline struct weft__vp *weft__vp_of(struct weft__fiber *self)
 	/* relaxed: only the monitor takes it away, and not while our preemption is disabled ([RETAKE]) */
 	vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
 	return weft__likely(vp != NULL) ? vp : weft__vp_of_slow(w);
+}
+
+/* A fiber's quantum begins. */
+static inline void weft__next_turn(struct weft__vp *vp)
+{
+	/* relaxed, plain add: one writer; the monitor compares */
+	atomic_store_explicit(&vp->tick, atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
 /* --- extras.c --- */

@@ -235,6 +235,21 @@ static void look_around(struct weft__vp *vp)
 		weft__ask_for_help(vp);
 }
 
+bool weft__makes_way(struct weft__fiber *self, struct weft__vp *vp)
+{
+	bool must = true;
+
+	if (!weft__rt.ops->tick)
+		return true;
+	if (vp->from_inject)
+		look_around(vp);	/* those, too, are the policy's to judge */
+	weft__vpq_lock(vp);
+	if (atomic_load_explicit(&vp->len, memory_order_relaxed) && !atomic_load_explicit(&vp->runnext, memory_order_relaxed))
+		must = weft__rt.ops->tick(vp->queue, &self->node);
+	weft__vpq_unlock(vp);
+	return must;
+}
+
 /* May that be of use? */
 static inline bool something_around(const struct weft__vp *vp)
 {
@@ -351,9 +366,7 @@ static inline void prepare(struct weft__worker *w, struct weft__vp *vp, struct w
 		to->vp = vp;
 		if (to->kind != WEFT__SCHED && !(to->flags & WEFT__F_SHARED_TLS))
 			weft__tcb_set_vp(to->ctx.tls, vp);
-		/* relaxed, plain add: one writer; the monitor compares */
-		atomic_store_explicit(&vp->tick, atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1,
-				      memory_order_relaxed);
+		weft__next_turn(vp);
 	}
 	if (to->kind == WEFT__SCHED)
 		to->sigmask = from->sigmask;	/* whatever is set may stay */
@@ -386,10 +399,7 @@ void weft__switch_away(struct weft__fiber *self, enum weft__op op)
 		next = pick(vp);
 		if (weft__unlikely(!next)) {
 			if (op == WEFT__OP_YIELD || op == WEFT__OP_PREEMPTED) {
-				/* counts as a turn: its quantum starts anew */
-				atomic_store_explicit(&vp->tick,
-					atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1,
-					memory_order_relaxed);
+				weft__next_turn(vp);
 				return;
 			}
 			next = &w->sched;
@@ -398,9 +408,7 @@ void weft__switch_away(struct weft__fiber *self, enum weft__op op)
 			weft__timer_watch(self->deadline);
 		if (weft__unlikely(next == self)) {
 			/* parked, and woken before it left */
-			atomic_store_explicit(&vp->tick,
-				atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1,
-				memory_order_relaxed);
+			weft__next_turn(vp);
 			return;
 		}
 	} else {

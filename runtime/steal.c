@@ -53,16 +53,18 @@ void weft__vpq_thief_unlock(struct weft__vp *vp)
 	weft__unlock(&vp->steal_lock, WEFT__RANK_VP);
 }
 
-static struct weft__fiber *steal(struct weft__vp *vp, struct weft__vp *victim, bool slot_too)
+/* Half of what the victim has queued, or what is in its slot, which is returned. */
+static struct weft__fiber *move(struct weft__vp *vp, struct weft__vp *victim, bool slot_too, unsigned *moved)
 {
 	struct weft__fiber *f = NULL;
 	unsigned n = 0;
 
+	*moved = 0;
 	if (atomic_load_explicit(&victim->len, memory_order_relaxed) == 0 && !slot_too)
 		return NULL;
 	if (!weft__vpq_thief_lock(victim))
 		return NULL;
-	/* Our own queue is empty and ours; a thief that comes for it meanwhile gives up after a short spin (no deadlock:
+	/* Our own queue is ours; a thief that comes for it meanwhile gives up after a short spin (no deadlock:
 	 * one side of any two always spins boundedly). */
 	atomic_store_explicit(&vp->in_queue, 1, memory_order_relaxed);
 	weft__fence_light();
@@ -81,6 +83,15 @@ static struct weft__fiber *steal(struct weft__vp *vp, struct weft__vp *victim, b
 	weft__vpq_unlock(vp);
 	weft__vpq_thief_unlock(victim);
 	vp->n.steals += n + (f != NULL);
+	*moved = n;
+	return f;
+}
+
+static struct weft__fiber *steal(struct weft__vp *vp, struct weft__vp *victim, bool slot_too)
+{
+	unsigned n;
+	struct weft__fiber *f = move(vp, victim, slot_too, &n);
+
 	return f ? f : n ? weft__pick_queued(vp, true) : NULL;
 }
 
@@ -120,6 +131,43 @@ struct weft__fiber *weft__steal_round(struct weft__vp *vp, bool again, uint64_t 
 			seen->since = now;
 		f = theft ? steal(vp, victim, slot_too) : NULL;
 		if (f)
+			return f;
+	}
+	return NULL;
+}
+
+/* What the victim would run next. */
+static struct weft__fiber *take_one(struct weft__vp *vp, struct weft__vp *victim)
+{
+	struct weft_sched_node *n;
+
+	if (!weft__vpq_thief_lock(victim))
+		return NULL;
+	n = weft__rt.ops->pick(victim->queue);
+	if (n)
+		weft__vpq_add_len(victim, (uint32_t)-1);
+	weft__vpq_thief_unlock(victim);
+	vp->n.steals += n != NULL;
+	return n ? (struct weft__fiber *)((char *)n - offsetof(struct weft__fiber, node)) : NULL;
+}
+
+struct weft__fiber *weft__steal_share(struct weft__vp *vp)
+{
+	uint32_t own = atomic_load_explicit(&vp->len, memory_order_relaxed);
+
+	for (unsigned i = 0; i + 1 < weft__rt.nvps; i++) {
+		struct weft__vp *victim = &weft__rt.vp[vp->steal_order[i]];
+		uint32_t len = atomic_load_explicit(&victim->len, memory_order_relaxed);
+		struct weft__fiber *f = NULL;
+		unsigned n = 0;
+
+		if (own == 0 && weft__rt.ops->tick)
+			move(vp, victim, false, &n);
+		else if (own == 0 && len >= 2)
+			f = steal(vp, victim, false);
+		else if (len > own)
+			f = take_one(vp, victim);
+		if (f || n)
 			return f;
 	}
 	return NULL;

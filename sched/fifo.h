@@ -48,6 +48,12 @@ static inline bool weft__fifo_empty(const struct weft__fifo *q)
 	return !q->head;
 }
 
+/* Does nobody wait but hogs? A hint, from any thread. */
+static inline bool weft__fifo_only_hogs(const struct weft__fifo_queue *q)
+{
+	return !*(struct weft_sched_node *const volatile *)&q->ready.head;
+}
+
 static inline void weft__fifo_enqueue(struct weft__fifo *q, struct weft_sched_node *node)
 {
 	node->next = NULL;

@@ -15,6 +15,7 @@
  * Context:    the monitor.
  */
 #include "runtime/hooks.h"
+#include "upcall/longslice.h"
 #include "upcall/upcall.h"
 #include "weft/upcall.h"
 
@@ -29,11 +30,13 @@
 #define BACKOFF_MIN_US 100u
 #define BACKOFF_MAX_US 16000u	/* a fiber that stalls after so long without one is found by the look at the end of its quantum */
 #define GRACE_NS MS
+#define ROTATE_NS MS
 
 enum weft_blocked_source weft__source;
 
 static uint64_t rng;
 static struct weft__worker *back;	/* workers that run without a VP, by back_next */
+static uint64_t rotated_at;		/* two VPs took turns at what one of them has more, last */
 static struct weft__worker *freed;	/* the last one that was interrupted for want of workers */
 
 void weft__look_start(void)
@@ -177,16 +180,42 @@ static uint64_t retry(struct weft__worker *w, uint64_t now)
 	return atomic_load_explicit(&w->kicked, memory_order_relaxed) && since > RETRY_NS ? since : RETRY_NS;
 }
 
+/* What look_at is to know of all VPs. */
+struct all {
+	bool injected;		/* something is in the common queue, and no VP is idle */
+	bool urgent;		/* it was woken from outside */
+	bool calm;		/* nobody waits but hogs */
+	uint32_t most;		/* the longest queue of a VP */
+};
+
+/* Is this VP, at the end of a quantum, to take a fiber from one that has more queued? If only one more, they take turns; but a theft is an
+ * interrupt to all CPUs. */
+static bool is_to_share(const struct weft__vp *vp, const struct all *all, uint64_t now)
+{
+	uint32_t len = atomic_load_explicit(&vp->len, memory_order_relaxed);
+
+	if (weft__rt.ops->tick)		/* which fibers are equals, that policy knows: to a VP that has none, as ever */
+		return len == 0 && all->most >= 2;
+	if (all->most == len + 1) {
+		if (now - rotated_at < ROTATE_NS)
+			return false;
+		rotated_at = now;
+	}
+	return all->most > len;
+}
+
 /* One busy VP, with something queued somewhere. Lowers *next to when to look again. */
-static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbalance, uint64_t now, uint64_t *next)
+static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, uint64_t *next)
 {
 	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
 	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), q = quantum(), ran, grain;
 	struct weft__fiber *f = *(struct weft__fiber *volatile *)&vp->current;
-	bool own, hog, first;
+	bool own, hog, first, shares = false;
 
 	if (!w || w->stalled)
 		return;
+	if (all->calm)
+		q = weft__longslice_of(f, q);
 	first = tick != w->seen_tick;
 	if (first) {
 		/* It began after the last look. If that was not long ago: in the middle between the two, as a rule, and so a quantum is one on average. */
@@ -230,21 +259,25 @@ static void look_at(struct weft__vp *vp, bool injected, bool urgent, bool imbala
 	}
 	/* a stale look at a fiber that has just left costs a preemption too early, or GRAIN_NS too late */
 	hog = f && *(volatile uint32_t *)&f->node.slices;
-	grain = !hog ? GRAIN_NS : urgent ? 0 : HOG_NS;
-	if (injected && ran < grain)
+	grain = !hog ? GRAIN_NS : all->urgent ? 0 : HOG_NS;
+	if (all->injected && ran < grain)
 		weft__min_of(next, w->seen_since + grain);
-	if (!(own || injected || imbalance))
+	if (ran >= q)
+		shares = is_to_share(vp, all, now);
+	if (!(own || all->injected || all->most))
 		return;
 	/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. From the end of a quantum on
 	 * this is asked directly, whatever the source says. */
 	if (ran >= q && weft__state_blocked(w)) {
 		hand_off(w, now);
-	} else if (ran >= q || (injected && ran >= grain)) {
-		if (injected)
+	} else if ((ran >= q && (own || shares)) || (all->injected && ran >= grain)) {
+		if (all->injected)
 			vp->from_inject = true;
+		if (shares)
+			atomic_store_explicit(&vp->shares, true, memory_order_relaxed);
 		kick_after(w, vp, ran, now);
 		weft__min_of(next, now + retry(w, now));
-	} else {
+	} else if (ran < q) {
 		weft__min_of(next, w->seen_since + q);
 	}
 }
@@ -279,18 +312,22 @@ void weft__look_free_worker(uint64_t now)
 uint64_t weft__look(uint64_t now, bool urgent)
 {
 	uint64_t next = now + (weft__rt.cfg.fuzz_ns ? weft__rt.cfg.fuzz_ns : weft__rt.cfg.quantum_ns / 2);
-	bool injected = atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) != 0 &&
-			weft__idle_vps() == 0;
-	uint32_t most = 0;
+	static unsigned first;
+	struct all all = {
+		.injected = atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) != 0 && weft__idle_vps() == 0,
+		.urgent = urgent,
+	};
 
+	all.calm = !all.injected && weft__longslice_calm();
 	for (unsigned i = 0; i < weft__rt.nvps; i++) {
 		uint32_t len = atomic_load_explicit(&weft__rt.vp[i].len, memory_order_relaxed);
 
-		if (len > most)
-			most = len;
+		if (len > all.most)
+			all.most = len;
 	}
+	first++;
 	for (unsigned i = 0; i < weft__rt.nvps; i++)
-		look_at(&weft__rt.vp[i], injected, urgent, most >= 2, now, &next);
+		look_at(&weft__rt.vp[(first + i) % weft__rt.nvps], &all, now, &next);
 	/* a slot that stays full beside an idle VP (sched.c, ping-pong) */
 	if (weft__idle_vps())
 		weft__idle_wake();

@@ -32,6 +32,7 @@
 #include "upcall/cancel.h"
 #include "upcall/fault.h"
 #include "upcall/ids.h"
+#include "upcall/longslice.h"
 #include "upcall/upcall.h"
 
 #define DEFER_MAX 10u
@@ -70,19 +71,24 @@ static void make_way(struct weft__fiber *self)
 	if ((uint64_t)self->ran_us * 1000 >= weft__rt.cfg.quantum_ns) {
 		self->ran_us = 0;
 		self->node.slices++;
+		weft__longslice_count(self);
 	}
 	if (self->node.slices)
 		vp->computes = true;
 	vp->n.preempted++;
-	if (!atomic_load_explicit(&vp->len, memory_order_relaxed) &&
-	    !atomic_load_explicit(&vp->runnext, memory_order_relaxed) && !vp->from_inject) {
-		/* nobody waits here, but the monitor saw several waiting elsewhere: share the load */
-		struct weft__fiber *f = weft__steal_round(vp, false, 0);
+	if (atomic_load_explicit(&vp->shares, memory_order_relaxed)) {
+		struct weft__fiber *f;
 
+		atomic_store_explicit(&vp->shares, false, memory_order_relaxed);
+		f = vp->from_inject || atomic_load_explicit(&vp->runnext, memory_order_relaxed) ? NULL : weft__steal_share(vp);
 		if (f) {
 			weft__switch_to(self, WEFT__OP_PREEMPTED, f);
 			return;
 		}
+	}
+	if (!weft__makes_way(self, vp)) {
+		weft__next_turn(vp);
+		return;
 	}
 	weft__switch_away(self, WEFT__OP_PREEMPTED);
 }
@@ -141,6 +147,7 @@ static void preempt(struct weft__fiber *self, struct weft__worker *w, void *uc)
 		memcpy(&self->sigmask, &((ucontext_t *)uc)->uc_sigmask, sizeof self->sigmask);
 		weft__set_kernel_mask(self->sigmask);
 		self->preempt_pending = 0;
+		weft__longslice_seen(self, uc);
 		make_way(self);
 		self->sigmask = mask;
 	}

@@ -26,7 +26,7 @@ enum weft_blocked_source {
 
 struct weft_config {
 	unsigned vps;			/* WEFT_VPS: 0 = as many as the CPUs allow; 1..1024 */
-	uint64_t quantum_ns;		/* WEFT_QUANTUM: time slice, e.g. 4ms, 500us; plain = µs */
+	uint64_t quantum_ns;		/* WEFT_QUANTUM: time slice, e.g. 4ms, 500us; plain = µs; see weft(7) */
 	size_t stack_size;		/* WEFT_STACK: default stack size, e.g. 256k; 0 = RLIMIT_STACK */
 	enum weft_blocked_source blocked; /* WEFT_BLOCKED: auto, records, marks, state */
 	const char *policy;		/* WEFT_POLICY: fifo, rr */

@@ -11,6 +11,7 @@
  *   weft__arch_clone(flags, top, &tid, tls, fn, arg)   clone(2) of a thread that runs fn(arg)
  *   weft__arch_pause()                    spin hint
  *   weft__arch_frame_pc(ucontext)         where a signal interrupted
+ *   weft__arch_frame_digest(ucontext)     sixteen nibbles, each other than before, as a rule, if a certain register is
  *   weft__arch_frame_sp(ucontext)
  *   weft__arch_frame_size(uc), _move(uc, top), _run(uc, sig, fn), _info(uc)
  *                                         a signal's frame: its size; copied to another stack; continued there

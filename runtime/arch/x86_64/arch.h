@@ -141,6 +141,17 @@ static inline uintptr_t weft__arch_frame_pc(const void *uc)
 	return (uintptr_t)((const ucontext_t *)uc)->uc_mcontext.gregs[REG_RIP];
 }
 
+static inline uint64_t weft__arch_frame_digest(const void *uc)
+{
+	const greg_t *r = ((const ucontext_t *)uc)->uc_mcontext.gregs;
+	uint64_t digest = 0;
+
+	_Static_assert(REG_R8 == 0 && REG_RSP == 15, "the general registers come first");
+	for (int i = 0; i < 16; i++)
+		digest = digest << 4 | (uint64_t)r[i] * 0x9e3779b97f4a7c15u >> 60;
+	return digest;
+}
+
 /* arch.c. Between the look at the flag and the system call a signal handler may set the flag, or find it set: it tells by the frame's pc. */
 long weft__arch_syscall_point(const _Atomic uint32_t *flag, long nr, const long args[6]);
 bool weft__arch_frame_at_point(const void *uc);

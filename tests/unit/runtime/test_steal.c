@@ -74,3 +74,50 @@ Test(steal, knows_what_pays)
 	weft__inject(&fiber[5]);
 	cr_assert(weft__theft_pays(them, 0));
 }
+
+/* Three that compute on two VPs: who waits longest runs next, wherever that is. */
+Test(steal, shares_one_more_in_turn)
+{
+	queue(them, 0, 1);
+	cr_assert_eq(weft__steal_share(us), &fiber[0]);
+	cr_assert_eq(them->len, 0);
+	cr_assert_eq(us->len, 0);
+	cr_assert_null(weft__steal_share(us));
+	queue(us, 1, 1);
+	cr_assert_eq(weft__steal_share(them), &fiber[1]);
+	cr_assert_eq(us->len, 0);
+}
+
+Test(steal, shares_with_a_fuller_queue_only)
+{
+	queue(us, 0, 2);
+	queue(them, 2, 2);
+	cr_assert_null(weft__steal_share(us));
+	queue(them, 4, 1);
+	cr_assert_eq(weft__steal_share(us), &fiber[2]);
+	cr_assert_eq(us->len, 2);
+	cr_assert_eq(them->len, 2);
+}
+
+Test(steal, takes_half_for_an_empty_queue)
+{
+	queue(them, 0, 4);
+	cr_assert_eq(weft__steal_share(us), &fiber[0]);
+	cr_assert_eq(us->len, 1);
+	cr_assert_eq(them->len, 2);
+}
+
+/* What is to run then is the policy's to say. */
+Test(steal, leaves_it_to_a_policy_with_a_tick)
+{
+	weft__rt.ops = &weft_sched_rr;
+	for (unsigned i = 0; i < 2; i++) {
+		weft__rt.vp[i].queue = zeroed(weft__rt.ops->queue_size);
+		weft__rt.ops->init(weft__rt.vp[i].queue, i);
+	}
+	queue(them, 0, 4);
+	cr_assert_null(weft__steal_share(us));
+	cr_assert_eq(us->len, 2);
+	cr_assert_eq(them->len, 2);
+	cr_assert(weft__rt.ops->tick(us->queue, &fiber[5].node));
+}
