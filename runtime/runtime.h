@@ -27,6 +27,7 @@ enum weft__op {
 	WEFT__OP_ROTATED,	/* it is in the queue already, whose lock is still held */
 	WEFT__OP_YIELD,		/* behind the others of this VP */
 	WEFT__OP_PREEMPTED,	/* the same, as a preempted one */
+	WEFT__OP_DISPLACED,	/* the same, as one whose slice is not over */
 	WEFT__OP_INJECT,	/* it lost its VP: to the common queue */
 	WEFT__OP_EXIT,		/* free it, or leave it to its joiner */
 };
@@ -115,6 +116,7 @@ struct weft__vp {
 	struct weft__fiber *pool;	/* free fibers with default stacks */
 	uint32_t pool_len;
 	_Atomic uint32_t ran_us;	/* how long the fiber had run that a kick is for; monitor writes, owner clears; a hint */
+	_Atomic uint64_t hog_since;	/* when the fiber that runs began to, if it is a hog; owner writes, for the monitor a hint */
 	bool computes;			/* a hog was put into the queue, none was picked since; a hint */
 	bool from_inject;		/* a kick came for the sake of the common queue; a hint */
 	_Atomic bool prepared;		/* operations that the kernel does not know of yet; owner writes, monitor reads. [BATCH] in upcall/ring.h */
@@ -282,7 +284,7 @@ static inline struct weft__vp *weft__vp_of(struct weft__fiber *self)
 	return weft__likely(vp != NULL) ? vp : weft__vp_of_slow(w);
 }
 
-/* A fiber's quantum begins. */
+/* A fiber begins to run. */
 static inline void weft__next_turn(struct weft__vp *vp)
 {
 	/* relaxed, plain add: one writer; the monitor compares */

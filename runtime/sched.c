@@ -192,9 +192,10 @@ void weft__finish(struct weft__fiber *self)
 		break;
 	case WEFT__OP_YIELD:
 	case WEFT__OP_PREEMPTED:
+	case WEFT__OP_DISPLACED:
 		if (weft__likely(vp != NULL)) {
 			enqueue(vp, prev, w->op == WEFT__OP_YIELD ? WEFT_ENQ_YIELDED :
-								    WEFT_ENQ_PREEMPTED);
+				w->op == WEFT__OP_PREEMPTED ? WEFT_ENQ_PREEMPTED : WEFT_ENQ_DISPLACED);
 			break;
 		}
 		/* fall through */
@@ -290,8 +291,10 @@ struct weft__fiber *weft__pick_queued(struct weft__vp *vp, bool slot_first)
 			weft__vpq_add_len(vp, (uint32_t)-1);
 			if (n->next)		/* the next in line, in most policies */
 				fetch_ahead(n->next);
-			if (weft__unlikely(n->slices))
+			if (weft__unlikely(n->slices)) {
 				vp->computes = false;
+				atomic_store_explicit(&vp->hog_since, weft__now(), memory_order_relaxed);
+			}
 		}
 	}
 	weft__vpq_unlock(vp);
@@ -398,7 +401,7 @@ void weft__switch_away(struct weft__fiber *self, enum weft__op op)
 			self->pingpong++;
 		next = pick(vp);
 		if (weft__unlikely(!next)) {
-			if (op == WEFT__OP_YIELD || op == WEFT__OP_PREEMPTED) {
+			if (op == WEFT__OP_YIELD || op == WEFT__OP_PREEMPTED || op == WEFT__OP_DISPLACED) {
 				weft__next_turn(vp);
 				return;
 			}

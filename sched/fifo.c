@@ -2,7 +2,7 @@
  * The default policy: first in, first out, whatever the priority; fibers that used up a quantum wait behind the others (fifo.h).
  *
  * Every fiber that is put back goes to the end of its line, so each runnable fiber of a VP runs once before any
- * runs twice, hogs excepted, and a fiber that spins on sched_yield() cannot hold up the one it waits for.
+ * runs twice, hogs excepted (one that had to make way for others goes on first until its slice is over), and a fiber that spins on sched_yield() cannot hold up the one it waits for.
  * No tick and no preempts: the end of a quantum is always obeyed, and a woken fiber always goes
  * first, while what it was woken for is in the cache.
  */
@@ -29,7 +29,10 @@ static void fifo_enqueue(void *queue, struct weft_sched_node *node, enum weft_en
 {
 	struct weft__fifo_queue *q = queue;
 
-	weft__fifo_enqueue(why == WEFT_ENQ_PREEMPTED && node->slices ? &q->hogs : &q->ready, node);
+	if (why == WEFT_ENQ_DISPLACED)
+		weft__fifo_put_back(&q->hogs, node);
+	else
+		weft__fifo_enqueue(why == WEFT_ENQ_PREEMPTED && node->slices ? &q->hogs : &q->ready, node);
 }
 
 static uint64_t now(void)

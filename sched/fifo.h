@@ -18,7 +18,7 @@
 
 #include "weft/sched.h"
 
-/* A VP's queue. Fibers that were preempted after a whole quantum wait on a line of their own, behind all others: a fiber that was woken,
+/* A VP's queue. Fibers that were preempted after a whole slice wait on a line of their own, behind all others, and whose slice is not over in front of it: a fiber that was woken,
  * created or yielded runs for microseconds as a rule and a hog for its quantum, so the short ones go first. The hogs are not starved: after
  * WEFT__FIFO_PASS of the others, or a quantum of them (some stall their VP for longer than they run), the oldest hog has its turn. */
 #define WEFT__FIFO_PASS 512u	/* of disk operations, about a quantum: those behind it wait for one */
@@ -41,6 +41,15 @@ static inline void weft__fifo_init(struct weft__fifo *q)
 {
 	q->head = NULL;
 	q->tail = &q->head;
+}
+
+/* In front of all others. */
+static inline void weft__fifo_put_back(struct weft__fifo *q, struct weft_sched_node *node)
+{
+	node->next = q->head;
+	if (!q->head)
+		q->tail = &node->next;
+	q->head = node;
 }
 
 static inline bool weft__fifo_empty(const struct weft__fifo *q)

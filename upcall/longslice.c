@@ -34,9 +34,14 @@ void weft__longslice_count(struct weft__fiber *self)
 	self->called = 0;
 }
 
+static bool possible(void)
+{
+	return weft__rt.ops == &weft_sched_fifo && !weft__rt.cfg.fuzz_ns;
+}
+
 bool weft__longslice_calm(void)
 {
-	if (weft__rt.ops != &weft_sched_fifo || weft__rt.cfg.fuzz_ns)
+	if (!possible())
 		return false;
 	for (unsigned i = 0; i < weft__rt.nvps; i++) {
 		const struct weft__vp *vp = &weft__rt.vp[i];
@@ -52,7 +57,7 @@ bool weft__longslice_calm(void)
 uint64_t weft__longslice_of(const struct weft__fiber *f, uint64_t quantum)
 {
 	/* slices: none since it last waited, or was made */
-	if (f && *(volatile const uint32_t *)&f->node.slices >= QUIET && *(volatile const uint8_t *)&f->quiet >= QUIET)
+	if (possible() && *(volatile const uint32_t *)&f->node.slices >= QUIET && *(volatile const uint8_t *)&f->quiet >= QUIET)
 		return LONG * quantum;
 	return quantum;
 }

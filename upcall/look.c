@@ -180,6 +180,15 @@ static uint64_t retry(struct weft__worker *w, uint64_t now)
 	return atomic_load_explicit(&w->kicked, memory_order_relaxed) && since > RETRY_NS ? since : RETRY_NS;
 }
 
+/* How long may this hog run in this turn? For what is left of its slice; but not longer than a quantum if others wait than hogs. */
+static uint64_t turn_of(const struct weft__fiber *f, bool calm)
+{
+	uint64_t q = quantum(), slice = weft__longslice_of(f, q), had = *(volatile uint32_t *)&f->ran_us * (uint64_t)US;
+
+	slice = slice > had + RETRY_NS ? slice - had : RETRY_NS;
+	return calm || slice < q ? slice : q;
+}
+
 /* What look_at is to know of all VPs. */
 struct all {
 	bool injected;		/* something is in the common queue, and no VP is idle */
@@ -208,18 +217,21 @@ static bool is_to_share(const struct weft__vp *vp, const struct all *all, uint64
 static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, uint64_t *next)
 {
 	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
-	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), q = quantum(), ran, grain;
+	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), began, ran, grain, q;
 	struct weft__fiber *f = *(struct weft__fiber *volatile *)&vp->current;
 	bool own, hog, first, shares = false;
 
 	if (!w || w->stalled)
 		return;
-	if (all->calm)
-		q = weft__longslice_of(f, q);
+	/* a stale look at a fiber that has just left costs a preemption too early, or GRAIN_NS too late */
+	hog = f && *(volatile uint32_t *)&f->node.slices;
+	q = hog ? turn_of(f, all->calm) : quantum();
 	first = tick != w->seen_tick;
 	if (first) {
-		/* It began after the last look. If that was not long ago: in the middle between the two, as a rule, and so a quantum is one on average. */
-		w->seen_since = now - w->seen_at <= q ? now - (now - w->seen_at) / 2 : now;
+		/* It began after the last look. When, is known of hogs. Of others, if that look was not long ago: in the middle between the two, as a rule,
+		 * and so a quantum is one on average. */
+		began = atomic_load_explicit(&vp->hog_since, memory_order_relaxed);
+		w->seen_since = hog && began <= now ? began : now - w->seen_at <= q ? now - (now - w->seen_at) / 2 : now;
 		w->seen_tick = tick;
 		w->slow_looks = 0;
 		w->out_at = 0;
@@ -257,8 +269,6 @@ static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 		weft__min_of(next, now + (w->slow_looks++ < 10 ? 200 * US : MS));
 		break;
 	}
-	/* a stale look at a fiber that has just left costs a preemption too early, or GRAIN_NS too late */
-	hog = f && *(volatile uint32_t *)&f->node.slices;
 	grain = !hog ? GRAIN_NS : all->urgent ? 0 : HOG_NS;
 	if (all->injected && ran < grain)
 		weft__min_of(next, w->seen_since + grain);

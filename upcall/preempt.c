@@ -49,10 +49,37 @@ bool weft__in_libc(uintptr_t pc)
 	return false;
 }
 
+/* Has it run for its slice, all in all? Who made way early, for others to be on time, is no hog; and a hog goes on with the rest of its slice
+ * before another one has its turn. Of those that are no hogs yet only the monitor knows how long they ran. */
+static bool slice_over(struct weft__fiber *self, struct weft__vp *vp)
+{
+	uint64_t slice = weft__rt.cfg.quantum_ns, ran = (uint64_t)atomic_load_explicit(&vp->ran_us, memory_order_relaxed) * 1000;
+	uint64_t now = weft__now();
+
+	if (self->node.slices) {
+		slice = weft__longslice_of(self, slice);
+		ran = now - atomic_load_explicit(&vp->hog_since, memory_order_relaxed);
+	}
+	atomic_store_explicit(&vp->hog_since, now, memory_order_relaxed);	/* should it not leave */
+	atomic_store_explicit(&vp->ran_us, 0, memory_order_relaxed);
+	ran += (uint64_t)self->ran_us * 1000;
+	self->ran_us = (uint32_t)(ran < UINT32_MAX ? ran / 1000 : UINT32_MAX / 1000);
+	return ran + slice / 16 >= slice;	/* for less it does not come back */
+}
+
+/* A fiber that was not in this VP's queue is about to run. */
+static void go_on_with(struct weft__fiber *self, struct weft__vp *vp, enum weft__op op, struct weft__fiber *f)
+{
+	if (f->node.slices)
+		atomic_store_explicit(&vp->hog_since, weft__now(), memory_order_relaxed);
+	weft__switch_to(self, op, f);
+}
+
 /* The calling fiber, preemption disabled once, makes way. */
 static void make_way(struct weft__fiber *self)
 {
 	struct weft__vp *vp = weft__vp_of(self);
+	enum weft__op op = WEFT__OP_PREEMPTED;
 
 	if (!vp) {
 		/* it waited, in the kernel */
@@ -65,13 +92,12 @@ static void make_way(struct weft__fiber *self)
 			weft__switch_away(self, WEFT__OP_PREEMPTED);	/* it may wait still: [SHORT] */
 		return;
 	}
-	/* A slice is a quantum used up, not a preemption: who made way early, for others to be on time, is no hog. */
-	self->ran_us += atomic_load_explicit(&vp->ran_us, memory_order_relaxed);
-	atomic_store_explicit(&vp->ran_us, 0, memory_order_relaxed);
-	if ((uint64_t)self->ran_us * 1000 >= weft__rt.cfg.quantum_ns) {
+	if (slice_over(self, vp)) {
 		self->ran_us = 0;
 		self->node.slices++;
 		weft__longslice_count(self);
+	} else if (self->node.slices) {
+		op = WEFT__OP_DISPLACED;
 	}
 	if (self->node.slices)
 		vp->computes = true;
@@ -82,15 +108,14 @@ static void make_way(struct weft__fiber *self)
 		atomic_store_explicit(&vp->shares, false, memory_order_relaxed);
 		f = vp->from_inject || atomic_load_explicit(&vp->runnext, memory_order_relaxed) ? NULL : weft__steal_share(vp);
 		if (f) {
-			weft__switch_to(self, WEFT__OP_PREEMPTED, f);
+			go_on_with(self, vp, op, f);
 			return;
 		}
 	}
-	if (!weft__makes_way(self, vp)) {
+	if (weft__makes_way(self, vp))
+		weft__switch_away(self, op);
+	else
 		weft__next_turn(vp);
-		return;
-	}
-	weft__switch_away(self, WEFT__OP_PREEMPTED);
 }
 
 void weft__preempt_pending(struct weft__fiber *self)

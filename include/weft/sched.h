@@ -42,6 +42,8 @@ enum weft_enqueue_reason {
 	WEFT_ENQ_YIELDED,		/* it called sched_yield or weft_yield */
 	WEFT_ENQ_PREEMPTED,		/* its quantum ended, or a more urgent fiber came */
 	WEFT_ENQ_MIGRATED,		/* it comes from another VP's queue */
+	WEFT_ENQ_DISPLACED,		/* as PREEMPTED, but a part of its slice is left to it, and slices > 0: it may go
+					 * on before others that compute */
 };
 
 /* A policy. All members but tick and preempts are required. */

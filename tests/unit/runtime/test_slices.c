@@ -93,7 +93,6 @@ Test(slices, who_computes_gets_long_ones, .init = two_vps)
 	cr_assert_eq(weft__longslice_of(&fiber[0], QUANTUM), QUANTUM);
 	use_up(&fiber[0], 10, 10, 0);
 	cr_assert_gt(weft__longslice_of(&fiber[0], QUANTUM), QUANTUM);
-	cr_assert_eq(weft__longslice_of(NULL, QUANTUM), QUANTUM);
 }
 
 Test(slices, who_waited_or_was_just_made_does_not, .init = two_vps)

@@ -85,6 +85,28 @@ Test(fifo, hogs_wait_but_do_not_starve)
 }
 
 /* Others that hold the VP for a quantum in few turns do not keep a hog waiting for all of WEFT__FIFO_PASS. */
+Test(fifo, a_displaced_hog_goes_on_first)
+{
+	struct weft__fifo_queue q;
+
+	weft_sched_fifo.init(&q, 0);
+	for (int i = 0; i < 4; i++)
+		node[i].slices = 1;
+	weft_sched_fifo.enqueue(&q, &node[0], WEFT_ENQ_DISPLACED);
+	weft_sched_fifo.enqueue(&q, &node[1], WEFT_ENQ_PREEMPTED);
+	cr_assert_eq(weft_sched_fifo.pick(&q), &node[0]);
+	weft_sched_fifo.enqueue(&q, &node[2], WEFT_ENQ_PREEMPTED);
+	weft_sched_fifo.enqueue(&q, &node[0], WEFT_ENQ_DISPLACED);
+	cr_assert(weft__fifo_only_hogs(&q));
+	weft_sched_fifo.enqueue(&q, &node[3], WEFT_ENQ_WOKEN);
+	cr_assert_not(weft__fifo_only_hogs(&q));
+	cr_assert_eq(weft_sched_fifo.pick(&q), &node[3]);
+	cr_assert_eq(weft_sched_fifo.pick(&q), &node[0]);
+	cr_assert_eq(weft_sched_fifo.pick(&q), &node[1]);
+	cr_assert_eq(weft_sched_fifo.pick(&q), &node[2]);
+	cr_assert_null(weft_sched_fifo.pick(&q));
+}
+
 Test(fifo, a_hog_waits_for_a_quantum_of_the_others)
 {
 	struct weft__fifo_queue q;

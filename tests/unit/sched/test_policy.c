@@ -101,7 +101,7 @@ POLICY_TEST(usable_after_it_was_empty)
 
 	for (int round = 0; round < 10; round++) {
 		node[0].prio = round * 11;
-		for (enum weft_enqueue_reason why = WEFT_ENQ_NEW; why <= WEFT_ENQ_MIGRATED; why++) {
+		for (enum weft_enqueue_reason why = WEFT_ENQ_NEW; why <= WEFT_ENQ_DISPLACED; why++) {
 			ops->enqueue(q, &node[0], why);
 			cr_assert_eq(ops->pick(q), &node[0]);
 			cr_assert_null(ops->pick(q));
