@@ -197,16 +197,16 @@ struct all {
 	uint32_t most;		/* the longest queue of a VP */
 };
 
-/* Is this VP, at the end of a quantum, to take a fiber from one that has more queued? If only one more, they take turns; but a theft is an
- * interrupt to all CPUs. */
-static bool is_to_share(const struct weft__vp *vp, const struct all *all, uint64_t now)
+/* Is this VP, at the end of a slice, to take a fiber from one that has more queued? If only one more, they take turns, once in such a slice: a
+ * fiber that moves leaves its caches, and a theft is an interrupt to all CPUs. */
+static bool is_to_share(const struct weft__vp *vp, const struct all *all, uint64_t slice, uint64_t now)
 {
 	uint32_t len = atomic_load_explicit(&vp->len, memory_order_relaxed);
 
 	if (weft__rt.ops->tick)		/* which fibers are equals, that policy knows: to a VP that has none, as ever */
 		return len == 0 && all->most >= 2;
 	if (all->most == len + 1) {
-		if (now - rotated_at < ROTATE_NS)
+		if (now - rotated_at < (slice > ROTATE_NS ? slice : ROTATE_NS))
 			return false;
 		rotated_at = now;
 	}
@@ -273,7 +273,7 @@ static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 	if (all->injected && ran < grain)
 		weft__min_of(next, w->seen_since + grain);
 	if (ran >= q)
-		shares = is_to_share(vp, all, now);
+		shares = is_to_share(vp, all, q, now);
 	if (!(own || all->injected || all->most))
 		return;
 	/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. From the end of a quantum on
