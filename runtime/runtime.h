@@ -116,7 +116,8 @@ struct weft__vp {
 	struct weft__fiber *pool;	/* free fibers with default stacks */
 	uint32_t pool_len;
 	_Atomic uint32_t ran_us;	/* how long the fiber had run that a kick is for; monitor writes, owner clears; a hint */
-	_Atomic uint64_t hog_since;	/* when the fiber that runs began to, if it is a hog; owner writes, for the monitor a hint */
+	_Atomic uint64_t hog_since;	/* when the hog of turn hog_turn began to run; owner writes, for the monitor a hint */
+	_Atomic uint64_t hog_turn;	/* a tick */
 	bool computes;			/* a hog was put into the queue, none was picked since; a hint */
 	bool from_inject;		/* a kick came for the sake of the common queue; a hint */
 	_Atomic bool prepared;		/* operations that the kernel does not know of yet; owner writes, monitor reads. [BATCH] in upcall/ring.h */
@@ -289,6 +290,13 @@ static inline void weft__next_turn(struct weft__vp *vp)
 {
 	/* relaxed, plain add: one writer; the monitor compares */
 	atomic_store_explicit(&vp->tick, atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+/* The next turn is a hog's, from now on. */
+static inline void weft__hog_begins(struct weft__vp *vp, uint64_t now)
+{
+	atomic_store_explicit(&vp->hog_since, now, memory_order_relaxed);
+	atomic_store_explicit(&vp->hog_turn, atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
 /* --- extras.c --- */

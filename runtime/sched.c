@@ -293,7 +293,7 @@ struct weft__fiber *weft__pick_queued(struct weft__vp *vp, bool slot_first)
 				fetch_ahead(n->next);
 			if (weft__unlikely(n->slices)) {
 				vp->computes = false;
-				atomic_store_explicit(&vp->hog_since, weft__now(), memory_order_relaxed);
+				weft__hog_begins(vp, weft__now());
 			}
 		}
 	}

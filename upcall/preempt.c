@@ -50,17 +50,17 @@ bool weft__in_libc(uintptr_t pc)
 }
 
 /* Has it run for its slice, all in all? Who made way early, for others to be on time, is no hog; and a hog goes on with the rest of its slice
- * before another one has its turn. Of those that are no hogs yet only the monitor knows how long they ran. */
+ * before another one has its turn. Of those that are no hogs yet, or have yielded since, only the monitor knows how long they ran. */
 static bool slice_over(struct weft__fiber *self, struct weft__vp *vp)
 {
 	uint64_t slice = weft__rt.cfg.quantum_ns, ran = (uint64_t)atomic_load_explicit(&vp->ran_us, memory_order_relaxed) * 1000;
 	uint64_t now = weft__now();
 
-	if (self->node.slices) {
+	if (self->node.slices)
 		slice = weft__longslice_of(self, slice);
+	if (self->node.slices && atomic_load_explicit(&vp->hog_turn, memory_order_relaxed) == atomic_load_explicit(&vp->tick, memory_order_relaxed))
 		ran = now - atomic_load_explicit(&vp->hog_since, memory_order_relaxed);
-	}
-	atomic_store_explicit(&vp->hog_since, now, memory_order_relaxed);	/* should it not leave */
+	weft__hog_begins(vp, now);		/* should it not leave */
 	atomic_store_explicit(&vp->ran_us, 0, memory_order_relaxed);
 	ran += (uint64_t)self->ran_us * 1000;
 	self->ran_us = (uint32_t)(ran < UINT32_MAX ? ran / 1000 : UINT32_MAX / 1000);
@@ -71,7 +71,7 @@ static bool slice_over(struct weft__fiber *self, struct weft__vp *vp)
 static void go_on_with(struct weft__fiber *self, struct weft__vp *vp, enum weft__op op, struct weft__fiber *f)
 {
 	if (f->node.slices)
-		atomic_store_explicit(&vp->hog_since, weft__now(), memory_order_relaxed);
+		weft__hog_begins(vp, weft__now());
 	weft__switch_to(self, op, f);
 }
 
