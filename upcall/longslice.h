@@ -6,7 +6,7 @@
  * Who:       a fiber that has used up QUIET quanta in a row, without a wait and without a call of the program's that comes to the wrappers of
  *            system calls; and that was not found twice in the same place with the same registers, as one is that spins for what
  *            another fiber is to do. (redis's I/O threads spin for each other: with quanta of 12 ms they do a third of the work.)
- * When:      nothing waits anywhere but hogs. As soon as a fiber is queued that has not used up a quantum, it makes way after a quantum as
+ * When:      nothing waits anywhere but hogs, and no operation of io_uring is under way (look.c). As soon as a fiber is queued that has not used up a quantum, it makes way after a quantum as
  *            ever, and goes on with the rest of its slice before another hog. Only the policy fifo tells; in others every slice is a quantum. None under WEFT_FUZZ.
  * Errors:    taken for one that computes, a fiber that spins wastes LONG quanta at a time. Taken for one that spins (a short loop that
  *            changes few registers), a fiber that computes gets quanta.

@@ -17,6 +17,7 @@
 #include "runtime/hooks.h"
 #include "upcall/longslice.h"
 #include "upcall/upcall.h"
+#include "upcall/uring.h"
 #include "weft/upcall.h"
 
 #define US 1000u
@@ -328,7 +329,8 @@ uint64_t weft__look(uint64_t now, bool urgent)
 		.urgent = urgent,
 	};
 
-	all.calm = !all.injected && weft__longslice_calm();
+	/* operations that are complete are found at the end of a quantum, if nobody rings for them */
+	all.calm = !all.injected && !weft__uring_busy() && weft__longslice_calm();
 	for (unsigned i = 0; i < weft__rt.nvps; i++) {
 		uint32_t len = atomic_load_explicit(&weft__rt.vp[i].len, memory_order_relaxed);
 
