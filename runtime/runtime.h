@@ -285,6 +285,11 @@ static inline struct weft__vp *weft__vp_of(struct weft__fiber *self)
 	return weft__likely(vp != NULL) ? vp : weft__vp_of_slow(w);
 }
 
+static inline struct weft__fiber *weft__fiber_of_node(struct weft_sched_node *n)
+{
+	return (struct weft__fiber *)((char *)n - offsetof(struct weft__fiber, node));
+}
+
 /* A fiber begins to run. */
 static inline void weft__next_turn(struct weft__vp *vp)
 {

@@ -36,11 +36,6 @@
 #define PARKED_STACK 832u	/* bytes in use below the caller of a recv that waits, in whole cache lines; counted */
 #define LOOK_AROUND 63u		/* mask of the tick */
 
-static inline struct weft__fiber *fiber_of_node(struct weft_sched_node *n)
-{
-	return (struct weft__fiber *)((char *)n - offsetof(struct weft__fiber, node));
-}
-
 /* Taken, or an attempt under way that our nopreempt will make fail. */
 struct weft__vp *weft__vp_of_slow(struct weft__worker *w)
 {
@@ -265,14 +260,14 @@ static inline __attribute__((always_inline)) void fetch_ahead(struct weft_sched_
 	const char *sp;
 
 	if (weft__unlikely(weft__rt.ops != &weft_sched_fifo)) {
-		weft__fetch_for_switch(fiber_of_node(next));
+		weft__fetch_for_switch(weft__fiber_of_node(next));
 		return;
 	}
-	sp = fiber_of_node(next)->ctx.sp;
+	sp = weft__fiber_of_node(next)->ctx.sp;
 	for (size_t at = 0; at < PARKED_STACK; at += 64)
 		__builtin_prefetch(sp + at, 1);
 	if (next->next)
-		weft__fetch_for_switch(fiber_of_node(next->next));
+		weft__fetch_for_switch(weft__fiber_of_node(next->next));
 }
 
 struct weft__fiber *weft__pick_queued(struct weft__vp *vp, bool slot_first)
@@ -286,7 +281,7 @@ struct weft__fiber *weft__pick_queued(struct weft__vp *vp, bool slot_first)
 	} else {
 		struct weft_sched_node *n = weft__rt.ops->pick(vp->queue);
 
-		f = n ? fiber_of_node(n) : NULL;
+		f = n ? weft__fiber_of_node(n) : NULL;
 		if (f) {
 			weft__vpq_add_len(vp, (uint32_t)-1);
 			if (n->next)		/* the next in line, in most policies */
@@ -500,7 +495,7 @@ static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, stru
 		weft__vpq_unlock(vp);
 		return false;
 	}
-	next = fiber_of_node(oldest);
+	next = weft__fiber_of_node(oldest);
 	weft__fifo_rotate(queue, oldest, &self->node);
 	if (weft__unlikely(next->flags & (WEFT__F_SHARED_TLS | WEFT__F_LIBC_TLS))) {
 		set_tls(w, self, next);

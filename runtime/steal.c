@@ -148,7 +148,7 @@ static struct weft__fiber *take_one(struct weft__vp *vp, struct weft__vp *victim
 		weft__vpq_add_len(victim, (uint32_t)-1);
 	weft__vpq_thief_unlock(victim);
 	vp->n.steals += n != NULL;
-	return n ? (struct weft__fiber *)((char *)n - offsetof(struct weft__fiber, node)) : NULL;
+	return n ? weft__fiber_of_node(n) : NULL;
 }
 
 struct weft__fiber *weft__steal_share(struct weft__vp *vp)

@@ -120,11 +120,16 @@ uint32_t weft__fd_take_begin(void)
 
 void weft__fd_take_end(uint32_t begun)
 {
-	/* [LOW-1] release: the call was made; pairs with weft__fd_low_begin */
-	uint64_t t = atomic_fetch_sub_explicit(&takers, ONE, memory_order_release);
+	uint64_t t = atomic_load_explicit(&takers, memory_order_relaxed), next;
 
-	if (weft__unlikely(GIVEN_UP(t) != begun))	/* relaxed: as above */
-		atomic_fetch_sub_explicit(&takers, ONE_STUCK, memory_order_relaxed);
+	/* Both numbers in one step: who gives up in between would count a stuck one that leaves twice. Zero: in the child of a fork that a
+	 * handler made on top of such a call.
+	 * [LOW-1] release: the call was made; pairs with weft__fd_low_begin */
+	do {
+		if (weft__unlikely(COUNT(t) == 0))
+			return;
+		next = t - ONE - (GIVEN_UP(t) != begun && STUCK(t) ? ONE_STUCK : 0);
+	} while (!atomic_compare_exchange_weak_explicit(&takers, &t, next, memory_order_release, memory_order_relaxed));
 }
 
 void weft__fd_low_forked(void)

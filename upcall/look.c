@@ -232,7 +232,9 @@ static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 		/* It began after the last look. When, is known of hogs. Of others, if that look was not long ago: in the middle between the two, as a rule,
 		 * and so a quantum is one on average. */
 		began = atomic_load_explicit(&vp->hog_since, memory_order_relaxed);
-		w->seen_since = began <= now && atomic_load_explicit(&vp->hog_turn, memory_order_relaxed) == tick ? began : now - w->seen_at <= q ? now - (now - w->seen_at) / 2 : now;
+		if (began > now || atomic_load_explicit(&vp->hog_turn, memory_order_relaxed) != tick)
+			began = now - w->seen_at <= q ? now - (now - w->seen_at) / 2 : now;
+		w->seen_since = began;
 		w->seen_tick = tick;
 		w->slow_looks = 0;
 		w->out_at = 0;
@@ -275,7 +277,7 @@ static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 		weft__min_of(next, w->seen_since + grain);
 	if (ran >= q)
 		shares = is_to_share(vp, all, q, now);
-	if (!(own || all->injected || all->most))
+	if (!(own || all->injected || (ran < q ? all->most != 0 : shares)))
 		return;
 	/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. From the end of a quantum on
 	 * this is asked directly, whatever the source says. */
