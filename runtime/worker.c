@@ -404,8 +404,11 @@ static void go_idle(struct weft__worker *w, struct weft__vp *vp, bool spun)
 	weft__rate_coming(vp);
 
 	weft__hook_worker_idle(w);
-	weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
+	/* under its lock: a retake that began when a fiber ran here still ([RETAKE] R1) would put the VP back afterwards */
+	weft__lock(&w->lock, WEFT__RANK_LEAF);
 	atomic_store_explicit(&w->vp, NULL, memory_order_relaxed);
+	weft__unlock(&w->lock, WEFT__RANK_LEAF);
+	weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);
 	push_idle(vp);
 	poll = weft__rt.poller == NULL;
 	w->next_vp = NULL;
