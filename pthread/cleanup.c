@@ -159,11 +159,13 @@ static void run_handlers(struct weft__fiber *self, uintptr_t limit)
 }
 
 /* The rest of the end, from the top of the fiber's stack: all frames are left. */
-static void end_here(void)
+static void end_here(struct weft__ctx *from, struct weft__ctx *own, void *word)
 {
-	struct weft__fiber *self = weft__self();
+	struct weft__fiber *self = (struct weft__fiber *)from;
 	uint64_t none = 0;
 
+	(void)own;
+	(void)word;
 	weft__preempt_enable(self);
 	weft__signal_mask(SIG_BLOCK, &none, NULL);	/* no longer on an alternate stack (altstack.h) */
 	weft__exit(self->result);

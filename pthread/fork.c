@@ -151,7 +151,8 @@ __attribute__((used)) void weft__vfork_before(void)
 	v->begun = weft__fd_sharing_begin();
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
 	weft__tls_self = &v->child;
-	weft__tcb_set_vp(weft__arch_tls(), NULL);	/* the parent gets it back when it is scheduled next */
+	weft__tcb_set_vp(weft__arch_tls(), NULL);	/* the parent gets it back when it is scheduled next, */
+	v->parent->home = 0;				/* but not by a yield */
 }
 
 /* Called by the assembly, first in the child and then in the parent. */

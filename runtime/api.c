@@ -78,11 +78,6 @@ EXPORT void weft_exit(void *result)
 	weft__exit(result);
 }
 
-EXPORT void weft_yield(void)
-{
-	weft__yield();
-}
-
 EXPORT void weft_sleep(uint64_t ns)
 {
 	uint64_t deadline = weft__after(ns);

@@ -46,7 +46,7 @@ void weft__warn(const char *fmt, ...)
 	errno = saved;
 }
 
-static const char *const ops[] = { "none", "park", "rotated", "yield", "preempted", "displaced", "inject", "exit" };
+static const char *const ops[] = { "none", "park", "yield", "preempted", "displaced", "inject", "exit" };
 
 _Noreturn void weft__die(const char *why)
 {

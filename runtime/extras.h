@@ -22,7 +22,7 @@
 
 #include "runtime/fiber.h"
 
-/* Bits of weft__rt.extras. The last is set at the start where sched.c:rotate, the short way of a yield, must not be taken: another
+/* Bits of weft__rt.extras. The last is set at the start where the short way of a yield (yield.c) must not be taken: another
  * policy than fifo, no membarrier, no FSGSBASE. So that asks for all of it with the one load, too. */
 enum { WEFT__X_CPUTIME = 1, WEFT__X_AFFINITY = 2, WEFT__X_PRIO = 4, WEFT__X_NO_ROTATE = 8 };
 #define WEFT__X_SWITCH (WEFT__X_CPUTIME | WEFT__X_AFFINITY | WEFT__X_PRIO)	/* what weft__switch_extras is for */

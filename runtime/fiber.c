@@ -25,11 +25,12 @@ enum weft__join { JOIN_NOBODY = 0, JOIN_DONE = 1, JOIN_DETACHED = 2, JOIN_FREED 
 
 __thread struct weft__fiber *weft__tls_self;
 
-static void fiber_main(void)
+static void fiber_main(struct weft__ctx *from, struct weft__ctx *ctx, void *rotated)
 {
-	struct weft__fiber *self = weft__tls_self;
+	struct weft__fiber *self = (struct weft__fiber *)ctx;
 
-	weft__finish(self);
+	(void)from;
+	weft__finish(self, rotated);
 	weft__tls_start();
 	weft__preempt_enable(self);
 	weft__exit(self->fn(self->arg));
@@ -117,6 +118,7 @@ int weft__spawn(struct weft__fiber **out, const struct weft__spawn *s)
 	f->make_way = 0;
 	f->locks_held = 0;
 	f->worker = NULL;
+	f->home = 0;
 	f->node.prio = s->prio;
 	f->nice = (int8_t)s->nice;
 	f->node.slices = 0;

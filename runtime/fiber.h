@@ -95,7 +95,7 @@ struct weft__fiber {
 	/* first cache line: a switch */
 	struct weft__ctx ctx;		/* saved registers; owner: who holds the fiber */
 	struct weft__worker *worker;	/* the carrying worker; read by the fiber with preemption disabled */
-	struct weft__vp *vp;		/* the one it was last switched to on; sched.c:rotate */
+	uint64_t home;			/* the VP that it was last switched to on, and more: [LEASE] in yield.c; owner: who holds the fiber */
 	uint32_t nopreempt;		/* the fiber only (and the handler on top of it) */
 	uint16_t preempt_pending;	/* to be looked at when preemption is enabled: signals, or make_way; the fiber and its handlers */
 	uint16_t reads;			/* 1: it waits for a disk, or did and has not run since; the fiber. [BATCH] in upcall/ring.h */
@@ -282,22 +282,17 @@ void weft__stack_bounds(const struct weft__fiber *f, void **lo, size_t *size, si
 /* The caller's list of cleanup handlers that libc itself has pushed (system); NULL: it is not known where that is. */
 void **weft__tls_libc_cleanup(void);
 
-/* Move the caller behind the other runnable fibers of its VP. No effect in a foreign thread (kernel's sched_yield). */
 /* Words in the thread block of a fiber with TLS of its own, in the area that the ABI reserves (tls.c). An offset that the compiler knows saves
- * the load of weft__tls_self's, and the block that of fiber->vp; a yield waits for each. VP is the one that the fiber was given last. It is NULL,
+ * the load of weft__tls_self's, and the block that of the VP; a yield waits for each. VP is the one that the fiber was given last. It is NULL,
  * and the other word then means nothing, for all other threads and in a child of vfork, which has its parent's block. */
 enum { WEFT__TCB_FIBER = 136, WEFT__TCB_VP = 144 };
 static inline void weft__tcb_set_vp(void *tcb, struct weft__vp *vp)
 {
 	*(struct weft__vp **)((char *)tcb + WEFT__TCB_VP) = vp;
 }
-static inline struct weft__vp *weft__tcb_vp(void *tcb)
-{
-	return *(struct weft__vp **)((char *)tcb + WEFT__TCB_VP);
-}
-extern size_t weft__tcb_span;		/* from such a block to its fiber; the same for all, but for WEFT__F_LIBC_TLS */
-extern size_t weft__tcb_tid;		/* from such a block to libc's copy of its tid */
-extern size_t weft__top_span;		/* from the top of its stack to its fiber */
+extern size_t weft__tcb_span __attribute__((visibility("hidden")));	/* from such a block to its fiber; the same for all, but for WEFT__F_LIBC_TLS */
+extern size_t weft__tcb_tid __attribute__((visibility("hidden")));	/* from such a block to libc's copy of its tid */
+extern size_t weft__top_span __attribute__((visibility("hidden")));	/* from the top of its stack to its fiber */
 
 /* f->tcb of a fiber that was spawned, without a look at it. */
 static inline void *weft__tcb_of(const struct weft__fiber *f)
@@ -332,6 +327,8 @@ static inline __attribute__((always_inline)) void weft__fetch_for_switch(const s
 	__builtin_prefetch((void *)(fiber - weft__top_span - 64), 1);
 }
 
+/* --- yield.c --- */
+/* Move the caller behind the other runnable fibers of its VP. No effect in a foreign thread (kernel's sched_yield). */
 void weft__yield(void);
 int weft__yield_fiber(struct weft__fiber *self, struct weft__vp *vp);	/* the caller, a fiber; of TCB_VP. 0: sched_yield ends with it */
 

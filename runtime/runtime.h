@@ -11,6 +11,7 @@
 #define WEFT_RUNTIME_RUNTIME_H
 
 #include <pthread.h>
+#include <string.h>
 #include <sys/types.h>
 
 #include "runtime/fiber.h"
@@ -24,7 +25,6 @@
 enum weft__op {
 	WEFT__OP_NONE,
 	WEFT__OP_PARK,		/* ARMED -> PARKED, or enqueue it if a waker was faster */
-	WEFT__OP_ROTATED,	/* it is in the queue already, whose lock is still held */
 	WEFT__OP_YIELD,		/* behind the others of this VP */
 	WEFT__OP_PREEMPTED,	/* the same, as a preempted one */
 	WEFT__OP_DISPLACED,	/* the same, as one whose slice is not over */
@@ -108,19 +108,21 @@ struct weft__vp {
 	/* owner */
 	struct weft__fiber *current;
 	struct weft__fiber *_Atomic runnext;	/* slot for the fiber just woken; written under the queue's lock */
-	struct weft__fiber *runnext_by;	/* who woke it */
-	void *queue;			/* the policy's; under the queue's lock */
 	_Atomic uint32_t in_queue;	/* queue lock, owner's side; see vpqueue.h */
-	_Atomic uint32_t len;		/* fibers in queue, runnext not counted; written under the lock, read by all */
+	bool from_inject;		/* a kick came for the sake of the common queue; a hint */
+	_Atomic bool prepared;		/* operations that the kernel does not know of yet; owner writes, monitor reads. [BATCH] in upcall/ring.h */
 	_Atomic uint64_t tick;		/* schedulings so far; owner writes, monitor reads */
+	_Atomic uint64_t lease;		/* [LEASE] in yield.c; owner, and the monitor when it takes the VP */
+	_Atomic uint32_t len;		/* fibers in queue, runnext not counted; written under the lock, read by all */
+	void *queue;			/* the policy's; under the queue's lock */
+	struct weft__fiber *runnext_by;	/* who woke it */
+	uint64_t leases;		/* the last one given; owner */
 	struct weft__fiber *pool;	/* free fibers with default stacks */
 	uint32_t pool_len;
 	_Atomic uint32_t ran_us;	/* how long the fiber had run that a kick is for; monitor writes, owner clears; a hint */
 	_Atomic uint64_t hog_since;	/* when the hog of turn hog_turn began to run; owner writes, for the monitor a hint */
 	_Atomic uint64_t hog_turn;	/* a tick */
 	bool computes;			/* a hog was put into the queue, none was picked since; a hint */
-	bool from_inject;		/* a kick came for the sake of the common queue; a hint */
-	_Atomic bool prepared;		/* operations that the kernel does not know of yet; owner writes, monitor reads. [BATCH] in upcall/ring.h */
 	_Atomic bool shares;		/* a kick came because another VP has more to do; monitor writes, owner clears; a hint */
 	bool goes_on;			/* the fiber that leaves has prepared one; until the next pick */
 	bool spinning;			/* counted in rt.nspin; owner, and idle_lock before it is given */
@@ -254,7 +256,8 @@ extern int (*weft__real_pthread_create)(pthread_t *, const pthread_attr_t *, voi
 /* --- sched.c: switching. All with preemption disabled. --- */
 void weft__switch_away(struct weft__fiber *self, enum weft__op op);
 void weft__switch_to(struct weft__fiber *self, enum weft__op op, struct weft__fiber *next);
-void weft__finish(struct weft__fiber *self);	/* after every switch, on the new side */
+void weft__finish(struct weft__fiber *self, struct weft__vp *rotated);	/* after every switch, on the new side: what came with it */
+void weft__rotated(struct weft__fiber *self);	/* its end, for who was switched to by a yield and has released the queue */
 void weft__fiber_ended(struct weft__fiber *f);	/* fiber.c: its registers will not be needed again */
 void weft__ready(struct weft__fiber *f, enum weft_enqueue_reason why);	/* caller owns f */
 _Noreturn void weft__sched_loop(struct weft__worker *w);
@@ -288,6 +291,56 @@ static inline struct weft__vp *weft__vp_of(struct weft__fiber *self)
 static inline struct weft__fiber *weft__fiber_of_node(struct weft_sched_node *n)
 {
 	return (struct weft__fiber *)((char *)n - offsetof(struct weft__fiber, node));
+}
+
+/* A new lease of vp, which no home of a fiber is equal to, nor a lease of another VP. */
+#define WEFT__LEASE_VP 40		/* bits of the number; above them the VP's index */
+#define WEFT__LEASE_KIND 54		/* [LEASE] above that, of a home, what thread block the fiber has */
+#define WEFT__NO_LEASE UINT64_MAX	/* the VP is being taken away; not a home either */
+_Static_assert(WEFT__MAX_VPS <= 1u << (WEFT__LEASE_KIND - WEFT__LEASE_VP) && WEFT__F_LIBC_TLS == 256, "room in a lease, and in a home");
+
+static inline void weft__lease_new(struct weft__vp *vp)
+{
+	vp->leases = (uint64_t)vp->index << WEFT__LEASE_VP | ((vp->leases + 1) & ((1ull << WEFT__LEASE_VP) - 1));
+	atomic_store_explicit(&vp->lease, vp->leases, memory_order_relaxed);
+}
+
+/* The home of a fiber that is switched to on vp. */
+static inline uint64_t weft__home(const struct weft__vp *vp, const struct weft__fiber *f)
+{
+	return vp->leases | (uint64_t)(f->flags & (WEFT__F_SHARED_TLS | WEFT__F_LIBC_TLS)) << WEFT__LEASE_KIND;
+}
+
+/* The VP that f was switched to on last. NULL: none yet. */
+static inline struct weft__vp *weft__home_vp(const struct weft__fiber *f)
+{
+	return f->home ? &weft__rt.vp[f->home >> WEFT__LEASE_VP & (WEFT__MAX_VPS - 1)] : NULL;
+}
+
+/* To new work: idle_hint or monitor_asleep, in one look. */
+static inline bool weft__somebody_listens(void)
+{
+	uint64_t both;
+
+	_Static_assert(offsetof(struct weft__rt, monitor_asleep) == offsetof(struct weft__rt, idle_hint) + 4, "one look");
+	memcpy(&both, (const char *)&weft__rt + offsetof(struct weft__rt, idle_hint), sizeof both);
+	return both;
+}
+
+/* vp->from_inject or vp->prepared, in one look. */
+static inline bool weft__attention(const struct weft__vp *vp)
+{
+	uint16_t both;
+
+	_Static_assert(offsetof(struct weft__vp, prepared) == offsetof(struct weft__vp, from_inject) + 1, "one look");
+	memcpy(&both, (const char *)vp + offsetof(struct weft__vp, from_inject), sizeof both);
+	return both;
+}
+
+/* What waits outside of a VP's queue is looked at in every 64th turn. */
+static inline bool weft__round_due(uint64_t tick)
+{
+	return (tick & 63) == 0;
 }
 
 /* A fiber begins to run. */

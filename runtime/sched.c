@@ -34,7 +34,6 @@
 
 #define PINGPONG 4u
 #define PARKED_STACK 832u	/* bytes in use below the caller of a recv that waits, in whole cache lines; counted */
-#define LOOK_AROUND 63u		/* mask of the tick */
 
 /* Taken, or an attempt under way that our nopreempt will make fail. */
 struct weft__vp *weft__vp_of_slow(struct weft__worker *w)
@@ -51,16 +50,6 @@ void weft__set_kernel_mask(uint64_t mask)
 {
 	mask &= ~(3ull << 31);		/* glibc's own: cancel and setxid */
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
-}
-
-/* To new work: idle_hint or monitor_asleep, in one look. */
-static inline bool somebody_listens(void)
-{
-	uint64_t both;
-
-	_Static_assert(offsetof(struct weft__rt, monitor_asleep) == offsetof(struct weft__rt, idle_hint) + 4, "one look");
-	memcpy(&both, (const char *)&weft__rt + offsetof(struct weft__rt, idle_hint), sizeof both);
-	return both;
 }
 
 static inline void wake_monitor(void)
@@ -159,21 +148,26 @@ static inline void signals_came(struct weft__fiber *self)
 		self->preempt_pending = 1;
 }
 
-void weft__finish(struct weft__fiber *self)
+void weft__rotated(struct weft__fiber *self)
+{
+	submitted();
+	signals_came(self);
+}
+
+void weft__finish(struct weft__fiber *self, struct weft__vp *rotated)
 {
 	struct weft__worker *w = self->worker;
 	struct weft__fiber *prev = w->prev;
-	struct weft__vp *vp = weft__vp_of(self);	/* the monitor may be trying to take it: then it is NULL for a moment */
+	struct weft__vp *vp;
 	uint64_t s;
 
-	if (weft__likely(w->op == WEFT__OP_ROTATED)) {
-		weft__vpq_unlock(vp);
-		submitted();
-		signals_came(self);
+	if (rotated) {
+		weft__vpq_unlock(rotated);
+		weft__rotated(self);
 		return;
 	}
+	vp = weft__vp_of(self);		/* the monitor may be trying to take it: then it is NULL for a moment */
 	switch (w->op) {
-	case WEFT__OP_ROTATED:
 	case WEFT__OP_NONE:
 		break;
 	case WEFT__OP_PARK:
@@ -246,13 +240,6 @@ bool weft__makes_way(struct weft__fiber *self, struct weft__vp *vp)
 	return must;
 }
 
-/* May that be of use? */
-static inline bool something_around(const struct weft__vp *vp)
-{
-	return atomic_load_explicit(&vp->timers.first, memory_order_relaxed) != WEFT__NEVER || weft__hook_poll_busy() ||
-	       atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed);
-}
-
 /* In fifo's list there is nothing but fibers: it may be gone through. Then the next one has been fetched the last time, and shows where its
  * stack is to be continued. */
 static inline __attribute__((always_inline)) void fetch_ahead(struct weft_sched_node *next)
@@ -296,16 +283,6 @@ struct weft__fiber *weft__pick_queued(struct weft__vp *vp, bool slot_first)
 	return f;
 }
 
-/* vp->from_inject or vp->prepared, in one look. */
-static inline bool attention(const struct weft__vp *vp)
-{
-	uint16_t both;
-
-	_Static_assert(offsetof(struct weft__vp, prepared) == offsetof(struct weft__vp, from_inject) + 1, "one look");
-	memcpy(&both, (const char *)vp + offsetof(struct weft__vp, from_inject), sizeof both);
-	return both;
-}
-
 /* [BATCH] Operations are prepared: may f run before they are handed over? */
 static bool may_go_on(struct weft__vp *vp, const struct weft__fiber *f)
 {
@@ -341,10 +318,10 @@ static struct weft__fiber *pick_attentive(struct weft__vp *vp, bool round)
 
 static inline struct weft__fiber *pick(struct weft__vp *vp)
 {
-	bool round = (atomic_load_explicit(&vp->tick, memory_order_relaxed) & LOOK_AROUND) == 0;
+	bool round = weft__round_due(atomic_load_explicit(&vp->tick, memory_order_relaxed));
 	struct weft__fiber *f;
 
-	if (weft__unlikely(round || attention(vp)))
+	if (weft__unlikely(round || weft__attention(vp)))
 		return pick_attentive(vp, round);
 	f = weft__pick_queued(vp, !round);
 	if (weft__unlikely(!f) && weft__inject_take(vp))
@@ -361,7 +338,7 @@ static inline void prepare(struct weft__worker *w, struct weft__vp *vp, struct w
 		weft__switch_extras(w, from, to);
 	if (weft__likely(vp != NULL)) {
 		vp->current = to;
-		to->vp = vp;
+		to->home = weft__home(vp, to);
 		if (to->kind != WEFT__SCHED && !(to->flags & WEFT__F_SHARED_TLS))
 			weft__tcb_set_vp(to->ctx.tls, vp);
 		weft__next_turn(vp);
@@ -419,8 +396,7 @@ void weft__switch_away(struct weft__fiber *self, enum weft__op op)
 	w->op = op;
 	prepare(w, vp, self, next);
 	set_tls(w, self, next);
-	weft__arch_switch(&self->ctx, &next->ctx, w);
-	weft__finish(self);
+	weft__finish(self, weft__arch_switch(&self->ctx, &next->ctx, NULL).word);
 }
 
 /* To a fiber that the caller owns (it won its wait): past the queues, as from the slot. The caller has a VP. */
@@ -435,8 +411,7 @@ void weft__switch_to(struct weft__fiber *self, enum weft__op op, struct weft__fi
 	w->op = op;
 	prepare(w, vp, self, next);
 	set_tls(w, self, next);
-	weft__arch_switch(&self->ctx, &next->ctx, w);
-	weft__finish(self);
+	weft__finish(self, weft__arch_switch(&self->ctx, &next->ctx, NULL).word);
 }
 
 /* From the worker's own context to a fiber; returns when a fiber comes back here. */
@@ -446,8 +421,7 @@ static void run(struct weft__worker *w, struct weft__vp *vp, struct weft__fiber 
 	w->op = WEFT__OP_NONE;
 	prepare(w, vp, &w->sched, f);
 	set_tls(w, &w->sched, f);
-	weft__arch_switch(&w->sched.ctx, &f->ctx, w);
-	weft__finish(&w->sched);
+	weft__finish(&w->sched, weft__arch_switch(&w->sched.ctx, &f->ctx, NULL).word);
 }
 
 struct weft__fiber *weft__pick(struct weft__vp *vp)
@@ -468,99 +442,5 @@ _Noreturn void weft__sched_loop(struct weft__worker *w)
 		f = weft__find_work(w, vp);
 		if (f)
 			run(w, vp, f);
-	}
-}
-
-/* The shortest way, for the case that only the policy's queue has to be asked: the caller goes to its end and the oldest one runs,
- * under one hold of the queue's lock, which the next fiber releases (OP_ROTATED): so no thief takes the caller before its registers are
- * saved. False: nothing done.
- *
- * Speed: what comes after wrfsbase waits for it. Hence few loads in a row before it (self and vp, the queue's head; that `vp` is still ours is
- * checked beside them), and all that cannot change after the start is one bit. And few stores, for it waits for those before it: a look
- * whether the word is what it is to be costs less. */
-static inline bool rotate(struct weft__fiber *self, struct weft__worker *w, struct weft__vp *vp)
-{
-	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed);
-	struct weft__fifo *queue = (struct weft__fifo *)vp->queue_room;
-	struct weft_sched_node *oldest;
-	struct weft__fiber *next;
-
-	if (weft__unlikely(((tick & LOOK_AROUND) == 0 && something_around(vp)) || attention(vp) ||
-			   atomic_load_explicit(&vp->runnext, memory_order_relaxed) ||
-			   atomic_load_explicit(&weft__rt.extras, memory_order_relaxed)))
-		return false;
-	weft__vpq_lock_asym(vp);
-	oldest = queue->head;
-	if (weft__unlikely(!oldest)) {
-		weft__vpq_unlock(vp);
-		return false;
-	}
-	next = weft__fiber_of_node(oldest);
-	weft__fifo_rotate(queue, oldest, &self->node);
-	if (weft__unlikely(next->flags & (WEFT__F_SHARED_TLS | WEFT__F_LIBC_TLS))) {
-		set_tls(w, self, next);
-		if (next->flags & WEFT__F_LIBC_TLS)
-			weft__tcb_set_vp(next->ctx.tls, vp);
-	} else {
-		void *tcb = (char *)next - weft__tcb_span;
-
-		weft__arch_set_tls_direct(tcb);		/* not ours already: it is a fiber's own */
-		if (weft__unlikely(weft__tcb_vp(tcb) != vp))
-			weft__tcb_set_vp(tcb, vp);
-	}
-	if (weft__unlikely(w->op != WEFT__OP_ROTATED))
-		w->op = WEFT__OP_ROTATED;
-	if (weft__unlikely(next->worker != w))
-		next->worker = w;
-	if (weft__unlikely(next->vp != vp))
-		next->vp = vp;
-	vp->current = next;
-	atomic_store_explicit(&vp->tick, tick + 1, memory_order_relaxed);
-	if (weft__unlikely(next->sigmask != self->sigmask))
-		weft__set_kernel_mask(next->sigmask);
-	w = weft__arch_switch(&self->ctx, &next->ctx, w);
-	if (weft__likely(w->op == WEFT__OP_ROTATED)) {
-		/* weft__finish, for the common case; who rotated to us set our vp */
-		weft__vpq_unlock(self->vp);
-		atomic_signal_fence(memory_order_seq_cst);	/* the light fence: without membarrier nobody rotates */
-		if (weft__unlikely(somebody_listens()))
-			submitted();
-		signals_came(self);
-	} else {
-		weft__finish(self);
-	}
-	return true;
-}
-
-int weft__yield_fiber(struct weft__fiber *self, struct weft__vp *vp)
-{
-	struct weft__worker *w = self->worker;
-
-	weft__preempt_disable(self);
-	/* w->vp is NULL, too, for a moment only (weft__vp_of): then the other way */
-	if (weft__unlikely(atomic_load_explicit(&w->vp, memory_order_relaxed) != vp || !rotate(self, w, vp)))
-		weft__switch_away(self, WEFT__OP_YIELD);
-	weft__preempt_enable(self);
-	return 0;
-}
-
-void weft__yield(void)
-{
-	struct weft__vp *vp = weft__arch_tcb_word(struct weft__vp *, WEFT__TCB_VP);
-	struct weft__fiber *self;
-
-	if (weft__likely(vp)) {
-		weft__yield_fiber(weft__arch_tcb_word(struct weft__fiber *, WEFT__TCB_FIBER), vp);
-		return;
-	}
-	self = weft__self();
-	if (!weft__is_fiber(self)) {
-		syscall(SYS_sched_yield);
-	} else if (self->vp) {
-		weft__yield_fiber(self, self->vp);
-	} else {
-		weft__preempt_disable(self);
-		weft__switch_away(self, WEFT__OP_YIELD);
-		weft__preempt_enable(self);
 	}
 }

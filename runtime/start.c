@@ -203,11 +203,12 @@ int weft__worker_new(struct weft__vp *vp)
 	return err;
 }
 
-static void sched_entry(void)
+static void sched_entry(struct weft__ctx *from, struct weft__ctx *ctx, void *rotated)
 {
-	struct weft__fiber *sched = weft__tls_self;
+	struct weft__fiber *sched = (struct weft__fiber *)ctx;
 
-	weft__finish(sched);
+	(void)from;
+	weft__finish(sched, rotated);
 	weft__sched_loop(sched->worker);
 }
 
@@ -352,7 +353,7 @@ void weft__forked(void)
 	if (self->worker)
 		prctl(PR_SET_TIMERSLACK, weft__rt.timer_slack, 0, 0, 0);	/* not the worker's own */
 	self->worker = NULL;
-	self->vp = NULL;
+	self->home = 0;
 	self->kind = WEFT__MAIN;
 	weft__tcb_set_vp(self->tcb, NULL);
 	weft__hook_forked();

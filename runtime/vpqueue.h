@@ -29,14 +29,13 @@ static inline void weft__vpq_lock(struct weft__vp *vp)
 		weft__vpq_wait(vp);
 }
 
-/* The same, where membarrier is known to work. */
-static inline void weft__vpq_lock_asym(struct weft__vp *vp)
+/* The same without waiting, where membarrier is known to work. False: a thief is in there; to be unlocked all the same. */
+static inline bool weft__vpq_try_asym(struct weft__vp *vp)
 {
 	atomic_store_explicit(&vp->in_queue, 1, memory_order_relaxed);
 	atomic_signal_fence(memory_order_seq_cst);
 	/* [VPQ-1] acquire; pairs with release in weft__vpq_thief_unlock */
-	if (weft__unlikely(atomic_load_explicit(&vp->thief, memory_order_acquire)))
-		weft__vpq_wait(vp);
+	return weft__likely(!atomic_load_explicit(&vp->thief, memory_order_acquire));
 }
 
 static inline void weft__vpq_unlock(struct weft__vp *vp)

@@ -12,8 +12,9 @@
  * Timers:    [WATCH] who looks at them: watch.c.
  * Retaking:  [RETAKE]
  *     monitor (weft__vp_retake)                 fiber (any entry into the scheduler)
- *     R1 w->vp = NULL, under w->lock            F1 nopreempt++
- *     R2 heavy fence                            F2 read w->vp; NULL: take w->lock, read again
+ *     R1 w->vp = NULL, vp->lease = none,        F1 nopreempt++
+ *        under w->lock                          F2 read w->vp; NULL: take w->lock, read again
+ *     R2 heavy fence                               (or vp->lease; not ours: the same, yield.c)
  *     R3 nopreempt != 0 or another fiber:
  *        put it back
  *     Invariant: either R3 sees F1, and the VP stays, or F2 sees R1, and the fiber knows that it has none.
@@ -65,6 +66,7 @@ void weft__vp_attach(struct weft__worker *w, struct weft__vp *vp, struct weft__f
 	vp->current = current;
 	atomic_store_explicit(&vp->worker, w, memory_order_relaxed);
 	atomic_store_explicit(&w->vp, vp, memory_order_relaxed);
+	weft__lease_new(vp);
 	atomic_store_explicit(&vp->tick, atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1,
 			      memory_order_relaxed);
 	weft__hook_worker_busy(w);
@@ -144,7 +146,7 @@ void weft__idle_wake(void)
 	if (atomic_load_explicit(&weft__rt.nspin, memory_order_relaxed) == 0 && weft__rt.idle_vps) {
 		/* it starts as a spinner, on our account */
 		atomic_fetch_add_explicit(&weft__rt.nspin, 1, memory_order_relaxed);
-		vp = pop_idle(self ? self->vp : NULL);
+		vp = pop_idle(self ? weft__home_vp(self) : NULL);
 		vp->spinning = true;
 		vp->woken = true;
 	}
@@ -438,7 +440,7 @@ static void go_idle(struct weft__worker *w, struct weft__vp *vp, bool spun)
 struct weft__vp *weft__vp_reacquire(struct weft__fiber *self)
 {
 	struct weft__worker *w = self->worker;
-	struct weft__vp *vp = take_idle(self->vp);
+	struct weft__vp *vp = take_idle(weft__home_vp(self));
 
 	if (vp) {
 		if (atomic_exchange_explicit(&w->stalled, 0, memory_order_relaxed))
@@ -457,14 +459,19 @@ bool weft__vp_retake(struct weft__worker *w, struct weft__vp **out)
 	weft__lock(&w->lock, WEFT__RANK_LEAF);
 	vp = atomic_load_explicit(&w->vp, memory_order_relaxed);
 	if (vp) {
+		uint64_t lease = atomic_load_explicit(&vp->lease, memory_order_relaxed);
+
 		f = *(struct weft__fiber *volatile *)&vp->current;
 		if (f && f != &w->sched && f->nopreempt == 0) {
 			atomic_store_explicit(&w->vp, NULL, memory_order_relaxed);	/* R1 */
+			atomic_store_explicit(&vp->lease, WEFT__NO_LEASE, memory_order_relaxed);
 			weft__fence_heavy();						/* R2 */
 			taken = *(volatile uint32_t *)&f->nopreempt == 0 &&		/* R3 */
 				*(struct weft__fiber *volatile *)&vp->current == f;
-			if (!taken)
+			if (!taken) {
+				atomic_store_explicit(&vp->lease, lease, memory_order_relaxed);
 				atomic_store_explicit(&w->vp, vp, memory_order_relaxed);
+			}
 		}
 	}
 	if (taken) {
@@ -497,6 +504,7 @@ void weft__vp_surrender(struct weft__fiber *self)
 		weft__hook_submit(vp);
 	weft__lock(&w->lock, WEFT__RANK_LEAF);
 	atomic_store_explicit(&w->vp, NULL, memory_order_relaxed);
+	atomic_store_explicit(&vp->lease, WEFT__NO_LEASE, memory_order_relaxed);
 	atomic_store_explicit(&w->stalled, 1, memory_order_relaxed);
 	weft__unlock(&w->lock, WEFT__RANK_LEAF);
 	vp->current = NULL;

@@ -69,20 +69,32 @@ static inline void weft__arch_pause(void)
 	__builtin_ia32_pause();
 }
 
+/* Where a function that will switch is to save the callee-saved registers: here, at the latest. The compiler would do so just before the
+ * switch, where the stores are waited for (yield.c). */
+static inline __attribute__((always_inline)) void weft__arch_save_early(void)
+{
+	__asm__ volatile("" : : : "rbx", "rbp", "r12", "r13", "r14", "r15");
+}
+
+struct weft__arrival {
+	struct weft__ctx *self;		/* who arrives: `from` of the switch that it left by. Of use because it need not be loaded */
+	void *word;
+};
+
 /* Continue in `to`. Set the thread pointer before, if it has to change: between the two, a signal handler finds
  * the new thread pointer on the old stack, and since both sides have preemption disabled it does nothing.
- * `word` stays in its register, so that who continues need not load what the other one had at hand. */
-static inline __attribute__((always_inline)) void *weft__arch_switch(struct weft__ctx *from,
-								      struct weft__ctx *to, void *word)
+ * What the next one needs stays in registers, which are those of the first three arguments of a function: weft__arch_make. */
+static inline __attribute__((always_inline)) struct weft__arrival weft__arch_switch(struct weft__ctx *from,
+										     struct weft__ctx *to, void *word)
 {
 	__asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(from->mxcsr), "=m"(from->fpucw));
 	if (__builtin_expect(((from->mxcsr ^ to->mxcsr) & WEFT__MXCSR_CONTROL) |
 			     (uint32_t)(from->fpucw ^ to->fpucw), 0))
 		__asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(to->mxcsr), "m"(to->fpucw));
 	__asm__ volatile(
+		"leaq 1f(%%rip), %%rax\n\t"
 		"movq %%rsp, 0(%%rdi)\n\t"
 		"movq %%rbp, 8(%%rdi)\n\t"
-		"leaq 1f(%%rip), %%rax\n\t"
 		"movq %%rax, 16(%%rdi)\n\t"
 		"movq 0(%%rsi), %%rsp\n\t"
 		"movq 8(%%rsi), %%rbp\n\t"
@@ -93,12 +105,12 @@ static inline __attribute__((always_inline)) void *weft__arch_switch(struct weft
 		: "rax", "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 		  "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
 		  "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
-	return word;
+	return (struct weft__arrival){ to, word };
 }
 
-/* Make `ctx` start fn() on the stack that ends at `top`. fn must not return: its return address is 0, which also
- * ends every backtrace. The floating-point control is the caller's. */
-static inline void weft__arch_make(struct weft__ctx *ctx, void *top, void (*fn)(void))
+/* Make `ctx` start fn(from, self, word), what the first switch to it is called with, on the stack that ends at `top`. fn must not return:
+ * its return address is 0, which also ends every backtrace. The floating-point control is the caller's. */
+static inline void weft__arch_make(struct weft__ctx *ctx, void *top, void (*fn)(struct weft__ctx *, struct weft__ctx *, void *))
 {
 	uintptr_t sp = ((uintptr_t)top & ~(uintptr_t)15) - 16;
 
