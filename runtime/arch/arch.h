@@ -5,7 +5,6 @@
  *   weft__arch_switch(from, to, word)     save into `from`, continue in `to`. Returns when somebody switches back: `from` again, and the
  *                                         `word` that they gave. Callee-saved registers, stack pointer and floating-point control (not status)
  *                                         bits are kept. The thread pointer is not touched: the caller sets it before (sched.c:set_tls).
- *   weft__arch_save_early()               a hint to the compiler: callee-saved registers, which the switch will need to be saved, from here on
  *   weft__arch_make(ctx, stack_top, fn)   fn(from, ctx, word), of the first switch to it, starts, 16-byte aligned, with nothing above it on the stack
  *   weft__arch_init(force_syscall)        called once, before any other: choose how the thread pointer is set
  *   weft__arch_tls() / set_tls(tp)        read and set the thread pointer

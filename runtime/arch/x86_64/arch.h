@@ -69,13 +69,6 @@ static inline void weft__arch_pause(void)
 	__builtin_ia32_pause();
 }
 
-/* Where a function that will switch is to save the callee-saved registers: here, at the latest. The compiler would do so just before the
- * switch, where the stores are waited for (yield.c). */
-static inline __attribute__((always_inline)) void weft__arch_save_early(void)
-{
-	__asm__ volatile("" : : : "rbx", "rbp", "r12", "r13", "r14", "r15");
-}
-
 struct weft__arrival {
 	struct weft__ctx *self;		/* who arrives: `from` of the switch that it left by. Of use because it need not be loaded */
 	void *word;
