@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Three threads that compute on two processors get two thirds each. Under the preload with WEFT_VPS=2 only: elsewhere it is the kernel that shares out.
+ * Three threads that compute on two processors get two thirds each. Under the preload with WEFT_VPS=2 only: elsewhere it is the kernel that shares out,
+ * and where slices end at random (WEFT_FUZZ) it is chance: 1.05 to 1.35 of a share.
  */
 #include "synctest.h"
 
@@ -39,7 +40,7 @@ static double most_of(void)
 int main(void)
 {
 	const char *vps = getenv("WEFT_VPS"), *preload = getenv("LD_PRELOAD");
-	bool asserts = vps && !strcmp(vps, "2") && preload && strstr(preload, "weft");
+	bool asserts = vps && !strcmp(vps, "2") && preload && strstr(preload, "weft") && !getenv("WEFT_FUZZ");
 	int rounds = asserts ? 10 : 1;
 	double mean = 0;
 	pthread_t t[HOGS];
