@@ -54,6 +54,7 @@ static _Atomic uint64_t takers;
 #define LOOKS 20u
 #define LOW_NS 16000000u	/* L2 */
 #define LOW_LEAST_NS 125000u
+#define LOW_STALLED_NS 1000000u	/* L2, if as many threads are known to stall in the kernel: this may be for one that takes over from them */
 #define TAKE_NS 100000000u	/* D2 */
 static _Atomic uint32_t patience = LOW_NS;	/* relaxed: an estimate */
 
@@ -71,6 +72,7 @@ void weft__fd_low_begin(void)
 {
 	uint64_t since = 0, t, first = 0;
 	unsigned looks = 0;
+	bool stalled;
 	uint32_t limit;
 
 	weft__preempt_disable(weft__self());
@@ -83,8 +85,10 @@ void weft__fd_low_begin(void)
 			first = t;
 		if (weft__likely(COUNT(t) <= STUCK(t)))
 			break;
+		/* relaxed: an estimate */
+		stalled = COUNT(t) - STUCK(t) <= atomic_load_explicit(&weft__rt.nblocked, memory_order_relaxed);
 		/* relaxed: the numbers in one word are of one moment */
-		if (!patient(&looks, &since, limit) &&
+		if (!patient(&looks, &since, stalled && limit > LOW_STALLED_NS ? LOW_STALLED_NS : limit) &&
 		    atomic_compare_exchange_weak_explicit(&takers, &t, t + ONE_GIVEN_UP + (COUNT(t) - STUCK(t)) * ONE_STUCK,
 							  memory_order_relaxed, memory_order_relaxed)) {
 			atomic_store_explicit(&patience, limit / 2 > LOW_LEAST_NS ? limit / 2 : LOW_LEAST_NS, memory_order_relaxed);
