@@ -25,6 +25,9 @@
 #include "sched/fifo.h"
 #include "weft/weft.h"
 
+/* Where in a cache line it begins, lest that depend on what is linked before it: 1.45 times the bare switch here, 1.55 at 0 and 32. */
+#define PLACED __attribute__((aligned(64), patchable_function_entry(48, 48)))
+
 static __attribute__((noinline)) int away(struct weft__fiber *self)
 {
 	weft__switch_away(self, WEFT__OP_YIELD);
@@ -149,7 +152,7 @@ static __attribute__((noinline)) int yield_other(void)
 	return weft__round_due(tick) && something_around(vp) ? away(self) : rotate(self, vp, tick, true);
 }
 
-void weft__yield(void)
+PLACED void weft__yield(void)
 {
 	struct weft__vp *vp = weft__arch_tcb_word(struct weft__vp *, WEFT__TCB_VP);
 
