@@ -301,8 +301,8 @@ void weft__fiber_ended(struct weft__fiber *f)
 	join = atomic_exchange_explicit(&f->join, JOIN_DONE, memory_order_acq_rel);
 	if (join == JOIN_DETACHED)
 		retire(f);
-	else if (join != JOIN_NOBODY)
-		weft__wait_wake((struct weft__fiber *)join, f->joiner_ticket, WEFT__WOKEN);
+	else if (join != JOIN_NOBODY && weft__wait_wake((struct weft__fiber *)join, f->joiner_ticket, WEFT__WOKEN) && vp)
+		weft__joiner_woken(vp, (struct weft__fiber *)join);
 }
 
 int weft__join(struct weft__fiber *f, void **result, uint64_t deadline)

@@ -129,6 +129,7 @@ struct weft__vp {
 	uint32_t burst;			/* fibers in the queue whose operations are complete; a hint */
 	uint32_t rng;
 	struct weft__victim_seen *seen;	/* [nvps - 1], in steal_order: at the last look */
+	uint8_t joiner_lets;		/* so many that end may go before who is in the slot: [JOINER] in sched.c */
 	bool woken;			/* from idleness, for what somebody queued; idle_lock before it is given */
 	uint64_t worked_ns;		/* since then */
 	uint64_t busy_at, busy_tick;	/* when it last found work, 0: it has run out of it since; see help.c */
@@ -365,6 +366,7 @@ int weft__worker_new(struct weft__vp *vp);	/* monitor: make a kernel thread; vp 
 void weft__idle_wake(void);		/* there is work: get an idle VP running */
 void weft__idle_call(void);		/* likewise, for who does so often */
 void weft__idle_call_new(const struct weft__vp *vp);	/* likewise, for a new fiber in the queue of vp */
+void weft__joiner_woken(struct weft__vp *vp, const struct weft__fiber *joiner);	/* [JOINER]; vp is the caller's */
 void weft__submitted(bool help);	/* something was queued: tell an idle VP, if that is of use, and a monitor that sleeps */
 
 void weft__ask_for_help(struct weft__vp *vp);	/* likewise, if what the caller's VP has queued is too much for it alone */
