@@ -122,6 +122,7 @@ struct weft__vp {
 	_Atomic uint32_t ran_us;	/* how long the fiber had run that a kick is for; monitor writes, owner clears; a hint */
 	_Atomic uint64_t hog_since;	/* when the hog of turn hog_turn began to run; owner writes, for the monitor a hint */
 	_Atomic uint64_t hog_turn;	/* a tick */
+	_Atomic uint64_t round_at;	/* when it last looked around, every 64th turn and when it has nothing to do; owner writes, for the monitor a hint */
 	bool computes;			/* a hog was put into the queue, none was picked since; a hint */
 	_Atomic bool shares;		/* a kick came because another VP has more to do; monitor writes, owner clears; a hint */
 	bool goes_on;			/* the fiber that leaves has prepared one; until the next pick */

@@ -218,15 +218,13 @@ static void look_around(struct weft__vp *vp)
 	uint64_t first = atomic_load_explicit(&vp->timers.first, memory_order_relaxed);
 	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
 	bool gathers = w->gathering;		/* in find_work */
+	uint64_t now = weft__now();
 
 	vp->from_inject = false;
 	w->gathering = true;
-	if (first != WEFT__NEVER) {
-		uint64_t now = weft__now();
-
-		if (first <= now)
-			weft__timers_run(&vp->timers, now);
-	}
+	atomic_store_explicit(&vp->round_at, now, memory_order_relaxed);
+	if (first <= now)
+		weft__timers_run(&vp->timers, now);
 	if (weft__hook_poll_busy()) {
 		vp->n.polls++;
 		weft__hook_poll(0);

@@ -281,6 +281,7 @@ struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 	}
 	if (vp->busy_at == 0) {
 		vp->busy_at = weft__now();
+		atomic_store_explicit(&vp->round_at, vp->busy_at, memory_order_relaxed);
 		vp->busy_tick = atomic_load_explicit(&vp->tick, memory_order_relaxed);
 	}
 	weft__ask_for_help(vp);

@@ -63,6 +63,12 @@ static inline bool weft__fifo_only_hogs(const struct weft__fifo_queue *q)
 	return !*(struct weft_sched_node *const volatile *)&q->ready.head;
 }
 
+/* Does one wait? A hint, from any thread. */
+static inline bool weft__fifo_has_hogs(const struct weft__fifo_queue *q)
+{
+	return *(struct weft_sched_node *const volatile *)&q->hogs.head;
+}
+
 static inline void weft__fifo_enqueue(struct weft__fifo *q, struct weft_sched_node *node)
 {
 	node->next = NULL;

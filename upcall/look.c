@@ -12,9 +12,15 @@
  *     a queued fiber holds. So that this is no deadlock, one of those that wait is interrupted: its handler (preempt.c) takes the VP, queues its
  *     fiber and runs the next one on this worker. When its turn comes it goes back to wait, stalls, and the next is interrupted: slow, but each
  *     queued fiber runs in time. Only here may a call that the program made by a way that no wrapper sees end with EINTR by our doing.
+ * How often:  [LIVELY] twice in a quantum, and when one ends. But a VP whose fibers take turns of microseconds says so itself, whenever it looks
+ *     around (round_at): as long as all busy ones do, the next kernel tick that comes in two quanta is soon enough (monitor.c). A timer of our own
+ *     costs 25 us of the CPU that they share with us, where the hardware's is emulated, and an armed record one wake-up for nothing whenever
+ *     another process gets the CPU. The price: the first turn of a fiber that computes is noticed later, four milliseconds on average
+ *     instead of three, and so is a stall, until there has been one.
  * Context:    the monitor.
  */
 #include "runtime/hooks.h"
+#include "sched/fifo.h"
 #include "upcall/longslice.h"
 #include "upcall/upcall.h"
 #include "upcall/uring.h"
@@ -32,12 +38,16 @@
 #define BACKOFF_MAX_US 16000u	/* a fiber that stalls after so long without one is found by the look at the end of its quantum */
 #define GRACE_NS MS
 #define ROTATE_NS MS
+#define LATE 2u				/* quanta between two looks, at most, while something is queued */
+#define STALLS_NS (1000 * MS)		/* who has stalled so recently will do so again: then records are wanted of lively ones, too */
+#define LIVELY 3u			/* 64 turns took less than the third of a quantum, and the VP has just looked around */
 
 enum weft_blocked_source weft__source;
 
 static uint64_t rng;
 static struct weft__worker *back;	/* workers that run without a VP, by back_next */
 static uint64_t rotated_at;		/* two VPs took turns at what one of them has more, last */
+static uint64_t handed_at;		/* a VP from a worker that stalled, last */
 static struct weft__worker *freed;	/* the last one that was interrupted for want of workers */
 
 void weft__look_start(void)
@@ -63,7 +73,8 @@ static void hand_off(struct weft__worker *w, uint64_t since)
 
 	if (!weft__vp_retake(w, &vp))
 		return;
-	weft__blocked_note(weft__now() - since);
+	handed_at = weft__now();
+	weft__blocked_note(handed_at - since);
 	w->backoff_us = 0;
 	weft__vp_give(vp);
 	weft__monitor_adopt();
@@ -214,26 +225,43 @@ static bool is_to_share(const struct weft__vp *vp, const struct all *all, uint64
 	return all->most > len;
 }
 
-/* One busy VP, with something queued somewhere. Lowers *next to when to look again. */
-static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, uint64_t *next)
+/* A fiber began on vp after the last look. When? In the middle of what is possible, as a rule, and so a quantum is one on average. If that look
+ * was long ago: now. */
+static uint64_t middle(const struct weft__vp *vp, const struct weft__worker *w, uint64_t now)
+{
+	uint64_t after = atomic_load_explicit(&vp->round_at, memory_order_relaxed);
+
+	if (after < w->seen_at || after > now)
+		after = w->seen_at;
+	return now - after <= LATE * weft__rt.cfg.quantum_ns ? now - (now - after) / 2 : now;
+}
+
+/* [LIVELY] Whoever runs there began after it looked around. Another policy does not show whether hogs wait. */
+static bool is_lively(const struct weft__vp *vp, uint64_t now)
+{
+	uint64_t round = atomic_load_explicit(&vp->round_at, memory_order_relaxed);
+
+	return (round >= now || LIVELY * (now - round) < weft__rt.cfg.quantum_ns) && weft__rt.ops == &weft_sched_fifo && !weft__fifo_has_hogs(vp->queue) && !weft__rt.cfg.fuzz_ns;
+}
+
+/* One busy VP, with something queued somewhere. Lowers *next to when to look again. True: it is lively, and nothing is to be done about it. */
+static bool look_at(struct weft__vp *vp, const struct all *all, uint64_t now, uint64_t *next)
 {
 	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
 	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), began, ran, grain, q;
 	struct weft__fiber *f = *(struct weft__fiber *volatile *)&vp->current;
-	bool own, hog, first, shares = false;
+	bool own, hog, first, lively, shares = false;
 
 	if (!w || w->stalled)
-		return;
+		return false;
 	/* a stale look at a fiber that has just left costs a preemption too early, or GRAIN_NS too late */
 	hog = f && *(volatile uint32_t *)&f->node.slices;
 	q = hog ? turn_of(f, all->calm) : quantum();
 	first = tick != w->seen_tick;
 	if (first) {
-		/* It began after the last look. When, is known of hogs. Of others, if that look was not long ago: in the middle between the two, as a rule,
-		 * and so a quantum is one on average. */
-		began = atomic_load_explicit(&vp->hog_since, memory_order_relaxed);
+		began = atomic_load_explicit(&vp->hog_since, memory_order_relaxed);	/* of hogs it is known */
 		if (began > now || atomic_load_explicit(&vp->hog_turn, memory_order_relaxed) != tick)
-			began = now - w->seen_at <= q ? now - (now - w->seen_at) / 2 : now;
+			began = middle(vp, w, now);
 		w->seen_since = began;
 		w->seen_tick = tick;
 		w->slow_looks = 0;
@@ -246,6 +274,9 @@ static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 	      atomic_load_explicit(&vp->prepared, memory_order_relaxed);
 	switch (weft__source) {
 	case WEFT_BLOCKED_RECORDS:
+		lively = !hog && !all->injected && is_lively(vp, now);
+		if (lively && now - handed_at > STALLS_NS)
+			return true;
 		if (!w->armed && now >= w->rearm_at) {
 			w->armed = true;
 			weft__records_arm(w);
@@ -253,21 +284,23 @@ static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 			if (weft__state_blocked(w)) {
 				/* since when is not known; it matters since something is queued, that is, since we woke */
 				hand_off(w, now);
-				return;
+				return false;
 			}
 		}
+		if (lively)
+			return true;
 		break;
 	case WEFT_BLOCKED_MARKS:
 		if (stalls(w, now)) {
 			hand_off(w, w->out_at ? w->out_at : now);
-			return;
+			return false;
 		}
 		weft__min_of(next, now + (w->slow_looks++ < 50 ? MARK_NS : MS));
 		break;
 	default:
 		if (!first && stalls(w, now)) {
 			hand_off(w, w->seen_since);
-			return;
+			return false;
 		}
 		weft__min_of(next, now + (w->slow_looks++ < 10 ? 200 * US : MS));
 		break;
@@ -278,7 +311,7 @@ static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 	if (ran >= q)
 		shares = is_to_share(vp, all, q, now);
 	if (!(own || all->injected || (ran < q ? all->most != 0 : shares)))
-		return;
+		return false;
 	/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. From the end of a quantum on
 	 * this is asked directly, whatever the source says. */
 	if (ran >= q && weft__state_blocked(w)) {
@@ -293,6 +326,7 @@ static void look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 	} else if (ran < q) {
 		weft__min_of(next, w->seen_since + q);
 	}
+	return false;
 }
 
 /* Stalled workers that came back unseen: without records nobody tells. */
@@ -322,9 +356,14 @@ void weft__look_free_worker(uint64_t now)
 	}
 }
 
-uint64_t weft__look(uint64_t now, bool urgent)
+uint64_t weft__look_soon(uint64_t now)
 {
-	uint64_t next = now + (weft__rt.cfg.fuzz_ns ? weft__rt.cfg.fuzz_ns : weft__rt.cfg.quantum_ns / 2);
+	return now + weft__rt.cfg.quantum_ns / 2;
+}
+
+uint64_t weft__look(uint64_t now, bool urgent, bool *lively)
+{
+	uint64_t next = now + LATE * weft__rt.cfg.quantum_ns;
 	static unsigned first;
 	struct all all = {
 		.injected = atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) != 0 && weft__idle_vps() == 0,
@@ -340,8 +379,11 @@ uint64_t weft__look(uint64_t now, bool urgent)
 			all.most = len;
 	}
 	first++;
+	*lively = true;
 	for (unsigned i = 0; i < weft__rt.nvps; i++)
-		look_at(&weft__rt.vp[(first + i) % weft__rt.nvps], &all, now, &next);
+		*lively &= look_at(&weft__rt.vp[(first + i) % weft__rt.nvps], &all, now, &next);
+	if (!*lively)
+		weft__min_of(&next, weft__rt.cfg.fuzz_ns ? now + weft__rt.cfg.fuzz_ns : weft__look_soon(now));
 	/* a slot that stays full beside an idle VP (sched.c, ping-pong) */
 	if (weft__idle_vps())
 		weft__idle_wake();

@@ -74,6 +74,7 @@ static struct {
 	uint64_t short_since;		/* with weft__rt.short_of_workers */
 	uint64_t announced;		/* in watch_deadline, last time; 0: not by us */
 	uint64_t slack, due;		/* see run_timers */
+	uint64_t kernel_slack;
 } mon = { .epfd = -1, .evfd = -1, .sigfd = -1, .patience = ATTENTION_NS, .slack = TIMER_SLACK_NS };
 
 static char tag_event, tag_netpoll, tag_signal;
@@ -237,7 +238,8 @@ static void one_round(void)
 {
 	struct epoll_event ev[EVENTS];
 	uint64_t now = weft__now(), next = UINT64_MAX, first;
-	bool queued, attended, vps_poll, sleepy = false;
+	bool queued, attended, vps_poll, sleepy = false, lively = false;
+	uint64_t slack;
 	struct timespec ts, *timeout = NULL;
 	int n;
 
@@ -254,7 +256,7 @@ static void one_round(void)
 	weft__look_back(now, &next);
 	queued = weft__look_queued();
 	if (queued && weft__idle_vps() < weft__rt.nvps)
-		weft__min_of(&next, weft__look(now, mon.urgent));
+		weft__min_of(&next, weft__look(now, mon.urgent, &lively));
 	else if (queued)
 		weft__idle_wake();
 	mon.urgent = false;
@@ -269,7 +271,8 @@ static void one_round(void)
 		sleepy = true;
 	/* Who finds monitor_asleep 0 takes it that we look again by ourselves: also if what was queued has just been handed to somebody. */
 	if (!sleepy) {
-		weft__min_of(&next, now + weft__rt.cfg.quantum_ns / 2);
+		if (!lively)
+			weft__min_of(&next, weft__look_soon(now));
 		if (weft__idle_vps())
 			weft__min_of(&next, now + IDLE_LOOK_NS);
 		weft__min_of(&next, now + RETURNED_NS);
@@ -278,7 +281,7 @@ static void one_round(void)
 	weft__min_of(&next, weft__uring_moderate(!attended, now));
 	weft__min_of(&next, weft__cancel_again(now));
 	arm_netpoll(!attended && !vps_poll && weft__hook_poll_busy());
-	if (!attended && vps_poll && weft__hook_poll_busy())
+	if (!attended && vps_poll && !lively && weft__hook_poll_busy())
 		weft__min_of(&next, now + mon.patience);
 	if (!attended) {
 		if (first != WEFT__NEVER) {
@@ -308,11 +311,16 @@ static void one_round(void)
 		atomic_store_explicit(&weft__rt.monitor_asleep, 0, memory_order_relaxed);
 		return;
 	}
+	/* [LIVELY] the kernel takes us along when something else has it look at the clock */
+	slack = lively && next > weft__look_soon(now) ? next - weft__look_soon(now) : 1;
+	if (slack != mon.kernel_slack)
+		syscall(SYS_prctl, PR_SET_TIMERSLACK, slack, 0, 0, 0);
+	mon.kernel_slack = slack;
 	if (next != UINT64_MAX) {
 		uint64_t d;
 
 		now = weft__now();
-		d = next > now ? next - now : 0;
+		d = next - slack > now ? next - slack - now : 0;
 		ts = (struct timespec){ (time_t)(d / 1000000000u), (long)(d % 1000000000u) };
 		timeout = &ts;
 	}
@@ -370,7 +378,6 @@ static void *monitor_main(void *arg)
 	weft__look_start();
 	weft__bind_none();
 	ask_for_short_slice();
-	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);	/* we have a slack of our own (TIMER_SLACK_NS) */
 	/* [START-1] acquire; pairs with seq_cst in runtime/start.c:weft__start: all that it set up */
 	while (atomic_load_explicit(&weft__rt.state, memory_order_acquire) != WEFT__RT_RUNNING)
 		syscall(SYS_sched_yield);

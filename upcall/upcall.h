@@ -71,8 +71,9 @@ void weft__look_start(void);
 bool weft__look_queued(void);			/* is any fiber in a queue, or any operation prepared? */
 /* Look at all busy VPs, with something queued somewhere. `urgent`: we have just put fibers into the common queue ourselves, timers or
  * descriptors that the VPs should have attended to: so they are not looking around, and need not be given time to do so. Returns
- * when to look again. */
-uint64_t weft__look(uint64_t now, bool urgent);
+ * when to look again, at the latest; *lively: up to weft__look_soon() before that will do. */
+uint64_t weft__look(uint64_t now, bool urgent, bool *lively);
+uint64_t weft__look_soon(uint64_t now);		/* when it looks again while something is queued */
 void weft__look_record(struct weft__worker *w, uint64_t now);	/* a record of w was written */
 /* Workers that came back without a VP: those that the records tell of; and, where there are no records, all. */
 void weft__look_back(uint64_t now, uint64_t *next);
