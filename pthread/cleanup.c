@@ -8,7 +8,7 @@
  *            pthread_cleanup_push, entered with longjmp (their frame runs the handler and calls
  *            __pthread_unwind_next), and the older _pthread_cleanup_push, called directly.
  *            libc pushes buffers of the older kind for itself on a list of its own, in the control
- *            block (runtime/tls.c finds it).
+ *            block (runtime/tls_find.c finds it).
  * When:      a buffer is due when the unwinder has left the frame that it lives in: when the next
  *            frame begins above the buffer's address. The stack below is still intact then, since
  *            nothing has returned. Addresses are compared by their distance from the end of the fiber's

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * See modules.h.
  * Reset against load:
- *     a spawn resets a pooled block (tls.c)     the loader's caller
+ *     a spawn resets a pooled block (tls_reset.c)  the loader's caller
  *     P1 generation, even                       L1 generation, odd
  *     P2 write images into the block            L2 heavy fence
  *     P3 light fence                            L3 the loader writes the images

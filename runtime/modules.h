@@ -9,7 +9,7 @@
  *            however many fibers there are.
  * Chain:     every block ever made: its memory is never unmapped, and a pooled block gets the images like any other.
  * Generation: counts the times that the modules may have changed; odd while they may be changing. What was learnt about them is valid
- *            for the generation it was learnt in (tls.c resets pooled blocks from a copy).
+ *            for the generation it was learnt in (tls_reset.c resets pooled blocks from a copy).
  * Locking:   `lock` (rank POOL) for the chain and the generation's writers. glibc reads the chain under a lock of its own, with one of
  *            ours never held: stores are in an order that a reader survives, see the code.
  * Not covered: modules that libc loads by itself (name services, iconv) come past us. Their zero-initialised static TLS works, since fresh
@@ -28,7 +28,7 @@ void weft__modules_end(void);
 /* It is under way and nobody will tell when it is over: always correct, but every pooled block is reset the slow way from now on. */
 void weft__modules_begin_for_good(void);
 
-/* --- for tls.c --- */
+/* --- for tls.c, tls_find.c and tls_reset.c --- */
 /* Where the list node is in a thread control block, and the block of a thread on glibc's list. False: the list is not as we believe. */
 bool weft__modules_init(size_t node_offset, char *listed_tcb);
 /* A block that is about to be initialised by the loader. Zeroed or made before; any thread, no lock of the loader's or malloc's taken. */

@@ -422,7 +422,7 @@ struct __res_state;
 struct __res_state *weft__stack_resolver(struct weft__fiber *f);	/* room for libc's resolver state; NULL: none */
 void *weft__stack_map(size_t size);	/* anonymous memory, or NULL */
 
-/* --- tls.c --- */
+/* --- tls.c, tls_find.c, tls_reset.c --- */
 int weft__tls_init(bool force_shared);	/* 0; -ENOSYS: shared TLS only */
 size_t weft__tls_size(size_t *align);	/* bytes below and at the TCB */
 size_t weft__tcb_size(void);
