@@ -11,7 +11,7 @@ enum { BATCH = 100, FEW = 16 };
 TestSuite(joiner, .timeout = 60);
 
 static unsigned ended;
-static bool joined;
+static _Atomic unsigned joined;
 
 static void *ends(void *arg)
 {
@@ -31,7 +31,7 @@ static void *gives_way(void *arg)
 /* Preempted, and ends when the joiner has been there; the counter, and not the clock, because others may have the processor. */
 static void *computes(void *arg)
 {
-	for (unsigned long i = 0; i < 20000000000ul && !*(volatile bool *)&joined; i++)
+	for (unsigned long i = 0; i < 20000000000ul && !joined; i++)
 		;
 	cr_expect(joined, "the joiner had no turn while one computes");
 	return arg;
@@ -53,7 +53,7 @@ static unsigned first_of_batch(int prio, void *(*fourth)(void *))
 	void *result;
 
 	ended = 0;
-	joined = false;
+	joined = 0;
 	attr.prio = prio;
 	for (size_t i = 0; i < BATCH; i++)
 		cr_assert_eq(weft_spawn(&f[i], &attr, i == 3 && fourth ? fourth : ends, (void *)i), 0);
@@ -62,7 +62,7 @@ static unsigned first_of_batch(int prio, void *(*fourth)(void *))
 		cr_assert_eq((size_t)result, i);
 		if (i == 0)
 			then = ended;
-		*(volatile bool *)&joined = true;
+		joined = 1;
 	}
 	cr_assert_eq(ended, BATCH - (fourth != NULL));
 	return then;
