@@ -16,7 +16,8 @@
  *     around (round_at): as long as all busy ones do, the next kernel tick that comes in two quanta is soon enough (monitor.c). A timer of our own
  *     costs 25 us of the CPU that they share with us, where the hardware's is emulated, and an armed record one wake-up for nothing whenever
  *     another process gets the CPU. The price: the first turn of a fiber that computes is noticed later (measured: 2.4 to
- *     2.7 ms instead of 2.1, nine in ten below 5 instead of 3), and so is a stall, until there has been one.
+ *     2.7 ms instead of 2.1, nine in ten below 5 instead of 3), and so is a stall that no wrapper sees (2.7 to 4.1 ms
+ *     instead of 2.6, nine in ten below 7 instead of 4; the longest 7.8 instead of 4.9), also soon after another.
  * Context:    the monitor.
  */
 #include "runtime/hooks.h"
@@ -39,7 +40,7 @@
 #define GRACE_NS MS
 #define ROTATE_NS MS
 #define LATE 2u				/* quanta between two looks, at most, while something is queued */
-#define STALLS_NS (1000 * MS)		/* who has stalled so recently will do so again: then records are wanted of lively ones, too */
+#define STALLS_NS (1000 * MS)		/* after a stall so recent, records are armed for lively ones, too */
 #define LIVELY 3u			/* 64 turns took less than the third of a quantum, and the VP has just looked around */
 
 enum weft_blocked_source weft__source;

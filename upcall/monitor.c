@@ -74,7 +74,7 @@ static struct {
 	uint64_t short_since;		/* with weft__rt.short_of_workers */
 	uint64_t announced;		/* in watch_deadline, last time; 0: not by us */
 	uint64_t slack, due;		/* see run_timers */
-	uint64_t kernel_slack;
+	uint64_t kernel_slack;		/* timer slack of this thread, ns; 0: not set yet */
 } mon = { .epfd = -1, .evfd = -1, .sigfd = -1, .patience = ATTENTION_NS, .slack = TIMER_SLACK_NS };
 
 static char tag_event, tag_netpoll, tag_signal;
