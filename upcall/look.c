@@ -16,8 +16,8 @@
  *     around (round_at): as long as all busy ones do, the next kernel tick that comes in two quanta is soon enough (monitor.c). A timer of our own
  *     costs 25 us of the CPU that they share with us, where the hardware's is emulated, and an armed record one wake-up for nothing whenever
  *     another process gets the CPU. The price: the first turn of a fiber that computes is noticed later (measured: 2.4 to
- *     2.7 ms instead of 2.1, nine in ten below 5 instead of 3), and so is a stall that no wrapper sees (2.7 to 4.1 ms
- *     instead of 2.6, nine in ten below 7 instead of 4; the longest 7.8 instead of 4.9), also soon after another.
+ *     2.7 ms instead of 2.1, nine in ten below 5 instead of 3), and so is a stall that no wrapper sees, if it is the first within a second
+ *     (2.5 ms, nine in ten below 5.3 instead of 3.6).
  * Context:    the monitor.
  */
 #include "runtime/hooks.h"
@@ -40,7 +40,7 @@
 #define GRACE_NS MS
 #define ROTATE_NS MS
 #define LATE 2u				/* quanta between two looks, at most, while something is queued */
-#define STALLS_NS (1000 * MS)		/* after a stall so recent, records are armed for lively ones, too */
+#define STALLS_NS (1000 * MS)		/* after a stall so recent, nobody is lively: the next one is to be seen at once */
 #define LIVELY 3u			/* 64 turns took less than the third of a quantum, and the VP has just looked around */
 
 enum weft_blocked_source weft__source;
@@ -242,7 +242,10 @@ static bool is_lively(const struct weft__vp *vp, uint64_t now)
 {
 	uint64_t round = atomic_load_explicit(&vp->round_at, memory_order_relaxed);
 
-	return (round >= now || LIVELY * (now - round) < weft__rt.cfg.quantum_ns) && weft__rt.ops == &weft_sched_fifo && !weft__fifo_has_hogs(vp->queue) && !weft__rt.cfg.fuzz_ns;
+	if (now - handed_at < STALLS_NS || weft__rt.cfg.fuzz_ns)
+		return false;
+	return (round >= now || LIVELY * (now - round) < weft__rt.cfg.quantum_ns) &&
+	       weft__rt.ops == &weft_sched_fifo && !weft__fifo_has_hogs(vp->queue);
 }
 
 /* One busy VP, with something queued somewhere. Lowers *next to when to look again. True: it is lively, and nothing is to be done about it. */
@@ -251,7 +254,7 @@ static bool look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
 	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), began, ran, grain, q;
 	struct weft__fiber *f = *(struct weft__fiber *volatile *)&vp->current;
-	bool own, hog, first, lively, shares = false;
+	bool own, hog, first, shares = false;
 
 	if (!w || w->stalled)
 		return false;
@@ -275,8 +278,7 @@ static bool look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 	      atomic_load_explicit(&vp->prepared, memory_order_relaxed);
 	switch (weft__source) {
 	case WEFT_BLOCKED_RECORDS:
-		lively = !hog && !all->injected && is_lively(vp, now);
-		if (lively && now - handed_at > STALLS_NS)
+		if (!hog && !all->injected && is_lively(vp, now))
 			return true;
 		if (!w->armed && now >= w->rearm_at) {
 			w->armed = true;
@@ -288,8 +290,6 @@ static bool look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 				return false;
 			}
 		}
-		if (lively)
-			return true;
 		break;
 	case WEFT_BLOCKED_MARKS:
 		if (stalls(w, now)) {

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: MIT
  * How soon the monitor looks again ([LIVELY] in upcall/look.c).
  */
+#include <stdio.h>
+
 #include "tests/unit/runtime/two_vps.h"
 #include "upcall/upcall.h"
 
 enum { QUANTUM = 3000 * US, SOON = QUANTUM / 2, LATE = 2 * QUANTUM, LIVELY = QUANTUM / 3 };
 
-static uint64_t now = 1000000 * (uint64_t)US;
-static struct weft__worker *worker;
+static uint64_t now;
+static struct weft__worker *worker;		/* of the two VPs, and one that sleeps */
 static bool lively;
 
 /* Both VPs are busy, with short fibers and one more in the queue of the first; they have just looked around. */
 static void busy(void)
 {
 	two_vps();
-	worker = zeroed(2 * sizeof *worker);
+	now = weft__now();
+	worker = zeroed(3 * sizeof *worker);
 	weft__rt.cfg.quantum_ns = QUANTUM;
 	weft__source = WEFT_BLOCKED_RECORDS;
 	for (unsigned i = 0; i < 2; i++) {
@@ -107,6 +110,43 @@ Test(look, soon_under_another_policy_and_under_fuzz)
 	queue(us, 2, 1);
 	cr_assert_leq(wait_for(now), SOON);
 	cr_assert_not(lively);
+}
+
+/* The worker of the first VP waits in the kernel, by /proc, and its VP is handed on. */
+static void stall(void)
+{
+	FILE *stat = tmpfile();
+
+	cr_assert_not_null(stat);
+	cr_assert_gt(fprintf(stat, "7 (weft) S 1"), 0);
+	cr_assert_eq(fflush(stat), 0);
+	worker[0].armed = false;
+	worker[0].tid = 7;
+	worker[0].stat_fd = fileno(stat);
+	us->round_at = now - 2 * LATE;
+	weft__rt.spare = &worker[2];
+	weft__rt.nspare = 1;
+	wait_for(now);
+	cr_assert_null(worker[0].vp);
+	cr_assert_eq(worker[2].next_vp, us);
+	us->worker = &worker[2];
+	us->current = &fiber[0];
+	worker[2].armed = true;
+	worker[2].stat_fd = -1;
+	worker[2].vp = us;
+}
+
+Test(look, soon_for_a_second_after_a_stall)
+{
+	uint64_t second = 1000000 * (uint64_t)US, before = now, at;
+
+	stall();
+	us->round_at = them->round_at = at = before + second - 1;
+	cr_assert_leq(wait_for(at), SOON);
+	cr_assert_not(lively);
+	us->round_at = them->round_at = at = weft__now() + second;
+	cr_assert_eq(wait_for(at), LATE);
+	cr_assert(lively);
 }
 
 /* A fiber began to compute right after the last look, or at any time since: it is taken to have begun in the middle. */
