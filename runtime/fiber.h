@@ -125,7 +125,10 @@ struct weft__fiber {
 	uint16_t pingpong;		/* wake-ups in a row after which this fiber waited at once; sched.c */
 	uint8_t quiet;			/* quanta used up in a row without a call; upcall/longslice.c */
 	uint8_t called;			/* 1: there was one in this quantum, or it spins; the fiber and its handlers */
-	void *(*fn)(void *);
+	union {
+		void *(*fn)(void *);	/* until it begins */
+		const void *wants;	/* then: what it touches when it has waited, a hint; the fiber, sched.c:fetch_ahead reads it */
+	};
 	union {
 		void *arg;		/* until it begins */
 		void *result;		/* when it has ended */

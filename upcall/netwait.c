@@ -35,6 +35,7 @@ static int waiter_add(struct weft__netwaiter *w, int fd, struct weft__netrec *r)
 	if (r == NULL)
 		return -ENOSYS;
 	w->rec = r;
+	w->fiber->wants = r;		/* for waiter_remove */
 	weft__lock(&r->lock, WEFT__RANK_NETPOLL);
 	if (r->closing) {
 		err = -EAGAIN;
