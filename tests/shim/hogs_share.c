@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * Three threads that compute on two processors get two thirds each. Under the preload with WEFT_VPS=2 only: elsewhere it is the kernel that shares out.
- * In each quarter of a second; where slices end at random (WEFT_FUZZ), in two and a half.
+ * In each quarter of a second that the two of them run, which beside other processes takes longer; where slices end at random (WEFT_FUZZ), in
+ * two and a half.
  */
 #include "synctest.h"
 
-enum { HOGS = 3 };
+#include <time.h>
+
+enum { HOGS = 3, VPS = 2, PATIENCE = 10 };
 
 static _Atomic bool stop;
 static unsigned long turns[HOGS][8];	/* a cache line each */
@@ -18,14 +21,31 @@ static void *hog(void *arg)
 	return NULL;
 }
 
-/* Of so many milliseconds, the most that one of them had, in parts of a fair share. */
+static long ms_of(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* For so long in CPU time of both processors, at most PATIENCE times as long. */
+static void let_run(long ms)
+{
+	long cpu = ms_of(CLOCK_PROCESS_CPUTIME_ID) + VPS * ms, end = ms_of(CLOCK_MONOTONIC) + PATIENCE * ms, left;
+
+	while ((left = cpu - ms_of(CLOCK_PROCESS_CPUTIME_ID)) > 0 && ms_of(CLOCK_MONOTONIC) < end)
+		sleep_ms(left / VPS + 1);
+}
+
+/* While they run for so many milliseconds, the most that one of them had, in parts of a fair share. */
 static double most_of(int ms)
 {
 	unsigned long before[HOGS], sum = 0, most = 0;
 
 	for (int i = 0; i < HOGS; i++)
 		before[i] = *(volatile unsigned long *)turns[i];
-	sleep_ms(ms);
+	let_run(ms);
 	for (int i = 0; i < HOGS; i++) {
 		unsigned long n = *(volatile unsigned long *)turns[i] - before[i];
 
