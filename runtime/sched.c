@@ -268,8 +268,7 @@ static inline __attribute__((always_inline)) void fetch_ahead(struct weft_sched_
 		weft__fetch_for_switch(weft__fiber_of_node(next->next));
 }
 
-/* The default policy's pick, without the call through the table: that costs 120 ns after a system call, which leaves nothing of ours in the branch
- * predictor. */
+/* The default policy's pick, without the call through the table: after a system call that was 120 ns, measured. */
 static inline struct weft_sched_node *pick_node(struct weft__vp *vp)
 {
 	struct weft__fifo_queue *q = vp->queue;

@@ -242,7 +242,7 @@ static bool is_lively(const struct weft__vp *vp, uint64_t now)
 {
 	uint64_t round = atomic_load_explicit(&vp->round_at, memory_order_relaxed);
 
-	if (now - handed_at < STALLS_NS || weft__rt.cfg.fuzz_ns)
+	if (now < handed_at + STALLS_NS || weft__rt.cfg.fuzz_ns)	/* a hand-off of this round is later than `now` */
 		return false;
 	return (round >= now || LIVELY * (now - round) < weft__rt.cfg.quantum_ns) &&
 	       weft__rt.ops == &weft_sched_fifo && !weft__fifo_has_hogs(vp->queue);

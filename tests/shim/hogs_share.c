@@ -5,8 +5,6 @@
  */
 #include "synctest.h"
 
-#include <time.h>
-
 enum { HOGS = 3, VPS = 2, PATIENCE = 10 };
 
 static _Atomic bool stop;
@@ -21,21 +19,13 @@ static void *hog(void *arg)
 	return NULL;
 }
 
-static long ms_of(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* For so long in CPU time of both processors, at most PATIENCE times as long. */
 static void let_run(long ms)
 {
-	long cpu = ms_of(CLOCK_PROCESS_CPUTIME_ID) + VPS * ms, end = ms_of(CLOCK_MONOTONIC) + PATIENCE * ms, left;
+	uint64_t ns = (uint64_t)ms * 1000000u, used = now_ns(CLOCK_PROCESS_CPUTIME_ID) + VPS * ns, end = now_ns(CLOCK_MONOTONIC) + PATIENCE * ns, cpu;
 
-	while ((left = cpu - ms_of(CLOCK_PROCESS_CPUTIME_ID)) > 0 && ms_of(CLOCK_MONOTONIC) < end)
-		sleep_ms(left / VPS + 1);
+	while ((cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID)) < used && now_ns(CLOCK_MONOTONIC) < end)
+		sleep_ms((long)((used - cpu) / VPS / 1000000u) + 1);
 }
 
 /* While they run for so many milliseconds, the most that one of them had, in parts of a fair share. */

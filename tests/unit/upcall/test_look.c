@@ -141,6 +141,9 @@ Test(look, soon_for_a_second_after_a_stall)
 	uint64_t second = 1000000 * (uint64_t)US, before = now, at;
 
 	stall();
+	us->round_at = them->round_at = at = before;		/* as for who is looked at after it, in the same round */
+	cr_assert_leq(wait_for(at), SOON);
+	cr_assert_not(lively);
 	us->round_at = them->round_at = at = before + second - 1;
 	cr_assert_leq(wait_for(at), SOON);
 	cr_assert_not(lively);
