@@ -168,7 +168,7 @@ void weft__timer_del(struct weft__fiber *f)
 unsigned weft__timers_run(struct weft__timers *t, uint64_t now)
 {
 	struct weft__timer due[BATCH];
-	unsigned woken = 0, n;
+	unsigned woken = 0, taken = 0, n;
 
 	do {
 		n = 0;
@@ -184,6 +184,7 @@ unsigned weft__timers_run(struct weft__timers *t, uint64_t now)
 		weft__unlock(&t->lock, WEFT__RANK_TIMER);
 		for (unsigned i = 0; i < n; i++)
 			woken += weft__wait_wake(due[i].fiber, due[i].ticket, WEFT__TIMEDOUT);
-	} while (n == BATCH);
+		taken += n;
+	} while (n == BATCH && taken < WEFT__TIMERS_AT_ONCE);
 	return woken;
 }

@@ -13,6 +13,8 @@
 
 #include "runtime/fiber.h"
 
+#define WEFT__TIMERS_AT_ONCE 256u
+
 struct weft__timer_entry {
 	uint64_t deadline;
 	uint32_t number;
@@ -39,7 +41,9 @@ void weft__timers_init(struct weft__timers *t);
 /* 0, or -ENOMEM: then the wait has no deadline and the caller must not park. */
 int weft__timer_add(struct weft__timers *t, struct weft__fiber *f, uint64_t ticket, uint64_t deadline);
 void weft__timer_del(struct weft__fiber *f);
-/* Wake all whose deadline is <= now. Returns how many. */
+/* Wake those whose deadline is <= now, the earliest first, but WEFT__TIMERS_AT_ONCE at most: what they came for is to run, and
+ * when many are late those that were woken need not wait until the last one is, too. `first` tells that there are more. Returns how
+ * many it woke. */
 unsigned weft__timers_run(struct weft__timers *t, uint64_t now);
 
 #endif

@@ -55,7 +55,8 @@ static void del(unsigned i)
 
 static void run(uint64_t now)
 {
-	weft__timers_run(&timers, now);
+	while (atomic_load(&timers.first) <= now)
+		weft__timers_run(&timers, now);
 	for (unsigned i = 0; i < FIBERS; i++)
 		if (deadline[i] && deadline[i] <= now)
 			deadline[i] = 0;
@@ -95,6 +96,32 @@ Test(timer, equal_deadlines)
 	run(7);
 	compare();
 	cr_assert_eq(timers.n, 0);
+}
+
+Test(timer, not_more_than_a_run_may_take)
+{
+	uint64_t at[FIBERS];
+	unsigned left = FIBERS;
+
+	for (unsigned i = 0; i < FIBERS; i++)
+		add(i, at[i] = 1 + next() % 1000000);
+	while (left) {
+		uint64_t first;
+
+		weft__timers_run(&timers, 1000000);
+		left -= left < WEFT__TIMERS_AT_ONCE ? left : WEFT__TIMERS_AT_ONCE;
+		cr_assert_eq(timers.n, left);
+		first = atomic_load(&timers.first);
+		for (unsigned i = 0; i < FIBERS; i++) {
+			if (fiber[i].timer_index) {
+				cr_assert_geq(at[i], first);
+			} else {
+				cr_assert_leq(at[i], first);
+				deadline[i] = 0;
+			}
+		}
+		compare();
+	}
 }
 
 Test(timer, all_at_once_and_in_order)
