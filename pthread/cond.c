@@ -77,7 +77,7 @@ static int wait_private(struct cond *c, pthread_mutex_t *mutex, uint64_t deadlin
 	if (weft__unlikely(err)) {
 		l = weft__waitlist_lock(c);
 		if (n.list)
-			weft__waitlist_del(&n);
+			weft__waitlist_leave(l, &n);
 		weft__waitlist_unlock(l);
 		weft__wait_cancel(self, n.ticket);
 		weft__preempt_enable(self);
@@ -106,7 +106,7 @@ static int wait_private(struct cond *c, pthread_mutex_t *mutex, uint64_t deadlin
 			continue;
 		}
 		if (n.list)
-			weft__waitlist_del(&n);
+			weft__waitlist_leave(l, &n);
 		weft__waitlist_unlock(l);
 		break;
 	}

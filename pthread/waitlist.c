@@ -8,36 +8,52 @@ enum { CHUNK = 32 };	/* wakes under one hold of the lock, which other objects sh
 struct weft__waitlist_bucket weft__waitlist_table[1 << WEFT__WAITLIST_BITS];
 uint32_t weft__waitlist_gen;
 
+static struct weft__waitlist_bucket *bucket_of(struct weft__lock *l)
+{
+	return (struct weft__waitlist_bucket *)((char *)l - offsetof(struct weft__waitlist_bucket, lock));
+}
+
+void weft__waitlist_leave(struct weft__lock *l, struct weft__waiter *n)
+{
+	struct weft__waitlist *list = n->list;
+
+	if (!n->prev || !n->next)
+		for (struct weft__waitlist_moved *m = bucket_of(l)->moved; m; m = m->next)
+			if (weft__waitlist_head(&m->list) == n || m->list.tail == n)
+				list = &m->list;
+	weft__waitlist_del(list, n);
+}
+
 void weft__waitlist_wake_all(struct weft__lock *l, struct weft__waitlist *list)
 {
-	struct weft__waitlist all;
-	struct weft__waiter *n;
+	struct weft__waitlist_bucket *b = bucket_of(l);
+	struct weft__waitlist_moved all = { .next = b->moved }, **p;
 	unsigned left = CHUNK;
 
-	/* Who comes later is not meant, and the first one that runs may free the object: move them
-	 * here. A waiter that times out meanwhile finds this list through its node and leaves it in
-	 * order. */
-	n = weft__waitlist_head(list);
-	weft__waitlist_set_head(&all, n);
-	all.tail = list->tail;
-	for (; n; n = n->next)
-		n->list = &all;
+	/* Who comes later is not meant, and the first one that runs may free the object. To go through the chain only to tell each where it
+	 * is now would miss every cache twice. */
+	weft__waitlist_set_head(&all.list, weft__waitlist_head(list));
+	all.list.tail = list->tail;
 	weft__waitlist_set_head(list, NULL);
 	list->tail = NULL;
+	b->moved = &all;
 
-	while (weft__waitlist_wake(&all)) {
+	while (weft__waitlist_wake(&all.list)) {
 		if (--left)
 			continue;
 		weft__waitlist_unlock(l);
 		left = CHUNK;
 		weft__lock(l, WEFT__RANK_BUCKET);
 	}
+	for (p = &b->moved; *p != &all; p = &(*p)->next)
+		;
+	*p = all.next;
 	weft__waitlist_unlock(l);
 }
 
 void weft__waitlist_forked(void)
 {
 	for (unsigned i = 0; i < 1 << WEFT__WAITLIST_BITS; i++)
-		weft__waitlist_table[i].lock = (struct weft__lock)WEFT__LOCK_INIT;
+		weft__waitlist_table[i] = (struct weft__waitlist_bucket){ .lock = WEFT__LOCK_INIT };
 	weft__waitlist_gen++;
 }

@@ -6,6 +6,10 @@
  * Why not the futex table: a waiter is in the list before it releases the mutex, so there is no gap
  * between the two in which a signal could pass it by or wake it for nothing, and no word to compare
  * again.
+ * Waking all: the chain of waiters is moved to a list of the waker's as it is, whose waiters are not told: `list` is still the object's.
+ *            Invariant: until it is empty that list is among the bucket's `moved`. Who leaves from the middle of a chain needs no list; who
+ *            leaves from one of its ends looks there first, and at the object only if it is not found: then it is the object's,
+ *            which therefore exists.
  * Lifetime:  once a waker took a waiter off, the waiter never touches the object again: also one
  *            that timed out at the same moment takes only the table's lock and looks at its own
  *            node. So the object's memory may be freed as soon as nobody is in its list, without a
@@ -21,7 +25,7 @@
 
 struct weft__waiter {
 	struct weft__waiter *next, *prev;
-	struct weft__waitlist *list;	/* where it is queued, NULL: a waker took it off */
+	struct weft__waitlist *list;	/* where it queued, NULL: a waker took it off */
 	struct weft__fiber *fiber;
 	uint64_t ticket;
 };
@@ -34,8 +38,15 @@ struct weft__waitlist {
 
 #define WEFT__WAITLIST_BITS 8
 
+/* A chain of which all are being woken; on the waker's stack. */
+struct weft__waitlist_moved {
+	struct weft__waitlist list;
+	struct weft__waitlist_moved *next;
+};
+
 struct weft__waitlist_bucket {
-	struct weft__lock lock;
+	struct weft__lock lock;			/* first: it stands for the bucket */
+	struct weft__waitlist_moved *moved;	/* guarded by it */
 } __attribute__((aligned(64)));
 
 extern struct weft__waitlist_bucket weft__waitlist_table[1 << WEFT__WAITLIST_BITS];
@@ -82,10 +93,8 @@ static inline void weft__waitlist_add(struct weft__waitlist *list, struct weft__
 	list->tail = n;
 }
 
-static inline void weft__waitlist_del(struct weft__waiter *n)
+static inline void weft__waitlist_del(struct weft__waitlist *list, struct weft__waiter *n)
 {
-	struct weft__waitlist *list = n->list;
-
 	if (n->prev)
 		n->prev->next = n->next;
 	else
@@ -97,6 +106,9 @@ static inline void weft__waitlist_del(struct weft__waiter *n)
 	n->list = NULL;
 }
 
+/* A waiter that no waker took off (n->list) leaves by itself. `l` is what weft__waitlist_lock returned. */
+void weft__waitlist_leave(struct weft__lock *l, struct weft__waiter *n);
+
 /* Take off and wake the oldest waiter that has not left by itself. False: there was none. */
 static inline bool weft__waitlist_wake(struct weft__waitlist *list)
 {
@@ -106,7 +118,7 @@ static inline bool weft__waitlist_wake(struct weft__waitlist *list)
 		struct weft__fiber *f = n->fiber;
 		uint64_t ticket = n->ticket;
 
-		weft__waitlist_del(n);	/* n may be gone once it runs */
+		weft__waitlist_del(list, n);	/* n may be gone once it runs */
 		if (weft__likely(weft__wait_wake(f, ticket, WEFT__WOKEN)))
 			return true;
 	}
