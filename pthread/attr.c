@@ -31,9 +31,10 @@ __attribute__((constructor)) static void defaults(void)
 /* Is there a mask in it? glibc says "all CPUs, also those that cannot be" if there is none. */
 static int read_cpus(const pthread_attr_t *attr, struct weft__spawn *s)
 {
-	cpu_set_t cpus;
+	cpu_set_t cpus, all;
 
-	if (pthread_attr_getaffinity_np(attr, sizeof cpus, &cpus) != 0 || CPU_COUNT(&cpus) == CPU_SETSIZE)
+	memset(&all, 0xff, sizeof all);
+	if (pthread_attr_getaffinity_np(attr, sizeof cpus, &cpus) != 0 || CPU_EQUAL(&cpus, &all))
 		return 0;
 	return -weft__affinity_find(&cpus, &s->cpus);
 }

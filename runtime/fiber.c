@@ -375,6 +375,7 @@ int weft__join(struct weft__fiber *f, void **result, uint64_t deadline)
 	if (!err) {
 		if (result)
 			*result = f->result;
+		weft__fetch_for_join(f);
 		retire(f);
 	}
 	weft__preempt_enable(self);

@@ -416,6 +416,7 @@ void weft__stacks_forked(void);
 uint32_t weft__fibers_max(void);
 /* Call see(f, arg) for every fiber struct ever handed out, ended ones too, until it returns true. Monitor. */
 void weft__fibers_each(bool (*see)(struct weft__fiber *, void *), void *arg);
+void weft__fetch_for_join(const struct weft__fiber *joined);
 struct weft__fiber *weft__fiber_by_tid(uint32_t tid);	/* an ended one too, until its struct lives again; NULL: none */
 uint64_t weft__fibers_alive(void);	/* fiber.c: main not counted */
 struct __res_state;
