@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The driver of the benchmarks: lets the contestants take turns and shows the result.
 
-Contestants of one benchmark are interleaved (A B C A B C ...), so that what else happens on the
+Contestants of one benchmark are interleaved (A B C, C A B, ...), so that what else happens on the
 machine hits all of them alike. Every run has a deadline; one that fails or hangs is reported and
 its contestant sits out the rest of that benchmark.
 """
@@ -10,6 +10,7 @@ its contestant sits out the rest of that benchmark.
 import argparse
 import os
 import platform
+import random
 import re
 import resource
 import select
@@ -240,10 +241,13 @@ def arguments():
 
 
 def measure(runner, results, bench, count):
-    """Each round begins with another contestant, so that none always follows the same one."""
+    """In another order each round, the same ones each time: what a contestant leaves behind (ten
+    thousand stacks given back, a hot processor) is not always the same one's to bear."""
     order = list(bench.commands)
-    for i in range(count):
-        for contestant in order[i % len(order):] + order[:i % len(order)]:
+    draw = random.Random(bench.key)
+    for _ in range(count):
+        draw.shuffle(order)
+        for contestant in order:
             if results.why(bench.key, contestant):
                 continue
             got = runner.run(bench, contestant)

@@ -317,6 +317,7 @@ static inline __attribute__((always_inline)) void weft__fetch_for_spawn(const st
 	__builtin_prefetch((void *)(fiber - weft__top_span - 64), 1);
 }
 
+/* Not the top of its stack: who is parked has frames elsewhere, with a buffer in between on another page (sched.c:fetch_ahead knows where). */
 static inline __attribute__((always_inline)) void weft__fetch_for_switch(const struct weft__fiber *f)
 {
 	uintptr_t fiber = (uintptr_t)f;
@@ -327,7 +328,6 @@ static inline __attribute__((always_inline)) void weft__fetch_for_switch(const s
 	__builtin_prefetch((void *)(fiber - weft__tcb_span - 64), 1);
 	__builtin_prefetch((void *)(fiber - weft__tcb_span), 1);
 	__builtin_prefetch((void *)(fiber - weft__tcb_span + 128), 1);
-	__builtin_prefetch((void *)(fiber - weft__top_span - 64), 1);
 }
 
 /* --- yield.c --- */
