@@ -24,20 +24,35 @@ void weft__waitlist_leave(struct weft__lock *l, struct weft__waiter *n)
 	weft__waitlist_del(list, n);
 }
 
-void weft__waitlist_wake_all(struct weft__lock *l, struct weft__waitlist *list)
+void weft__waitlist_move(struct weft__lock *l, struct weft__waitlist *list, struct weft__waitlist_moved *moved)
 {
 	struct weft__waitlist_bucket *b = bucket_of(l);
-	struct weft__waitlist_moved all = { .next = b->moved }, **p;
-	unsigned left = CHUNK;
 
-	/* Who comes later is not meant, and the first one that runs may free the object. To go through the chain only to tell each where it
-	 * is now would miss every cache twice. */
-	weft__waitlist_set_head(&all.list, weft__waitlist_head(list));
-	all.list.tail = list->tail;
+	/* To go through the chain only to tell each where it is now would miss every cache twice. */
+	weft__waitlist_set_head(&moved->list, weft__waitlist_head(list));
+	moved->list.tail = list->tail;
 	weft__waitlist_set_head(list, NULL);
 	list->tail = NULL;
-	b->moved = &all;
+	moved->next = b->moved;
+	b->moved = moved;
+}
 
+void weft__waitlist_moved_end(struct weft__lock *l, struct weft__waitlist_moved *moved)
+{
+	struct weft__waitlist_moved **p = &bucket_of(l)->moved;
+
+	while (*p != moved)
+		p = &(*p)->next;
+	*p = moved->next;
+}
+
+void weft__waitlist_wake_all(struct weft__lock *l, struct weft__waitlist *list)
+{
+	struct weft__waitlist_moved all;
+	unsigned left = CHUNK;
+
+	/* who comes later is not meant, and the first one that runs may free the object */
+	weft__waitlist_move(l, list, &all);
 	while (weft__waitlist_wake(&all.list)) {
 		if (--left)
 			continue;
@@ -45,9 +60,7 @@ void weft__waitlist_wake_all(struct weft__lock *l, struct weft__waitlist *list)
 		left = CHUNK;
 		weft__lock(l, WEFT__RANK_BUCKET);
 	}
-	for (p = &b->moved; *p != &all; p = &(*p)->next)
-		;
-	*p = all.next;
+	weft__waitlist_moved_end(l, &all);
 	weft__waitlist_unlock(l);
 }
 

@@ -125,6 +125,10 @@ static inline bool weft__waitlist_wake(struct weft__waitlist *list)
 	return false;
 }
 
+/* The two ends of weft__waitlist_wake_all: all that are in `list` are in `moved` then, which the bucket knows; and no more, when it is empty. */
+void weft__waitlist_move(struct weft__lock *l, struct weft__waitlist *list, struct weft__waitlist_moved *moved);
+void weft__waitlist_moved_end(struct weft__lock *l, struct weft__waitlist_moved *moved);
+
 /* Empty `list` and wake all that were in it. Releases the lock. The object is not touched after
  * that. */
 void weft__waitlist_wake_all(struct weft__lock *l, struct weft__waitlist *list);

@@ -1,98 +1,143 @@
 /* SPDX-License-Identifier: MIT
- * Waiters that leave by themselves while everybody is woken: from both ends and the middle of the list, before it is moved, and between two
- * holds of the lock. Each is woken or leaves; who has left is not looked at again; the object is not touched once its list was moved.
+ * Waiters that leave by themselves, from both ends and the middle of the list, before and after all that wait were moved to be woken, while
+ * others come to the same object and are moved in their turn. Each is woken or has left; who has left is not looked at again; what was
+ * moved touches the object no more.
  */
 #include <criterion/criterion.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pthread/waitlist.h"
 
-enum { WAITERS = 300, ROUNDS = 2000, ROUNDS_MAX = 50000 };
+enum { WAITERS = 60, LISTS = 3, ROUNDS = 20000 };
 
 static struct weft__fiber *fiber;
 static struct weft__waitlist object;
-static struct weft__waiter waiter[WAITERS];
-static bool left[WAITERS];		/* guarded by the lock */
-static unsigned left_moved;		/* guarded by the lock: from a list that was being woken */
-static atomic_bool over;
+static struct weft__waiter waiter[LISTS][WAITERS];
+static uint64_t ticket[LISTS][WAITERS];
+static enum { WAITS, LEFT, WOKEN } state[LISTS][WAITERS];
+static struct weft__waitlist_moved moved[LISTS];
+static struct weft__lock *l;
+static unsigned seed;
 
-TestSuite(waitlist, .timeout = 60);
-
-/* The first, the last, or one between them that is still in the list. Lock held. */
-static unsigned choose(unsigned r)
+static unsigned next(unsigned n)
 {
-	unsigned i = r % WAITERS, step = 1;
-
-	if (r / WAITERS % 3 < 2) {
-		i = r / WAITERS % 3 ? WAITERS - 1 : 0;
-		step = i ? WAITERS - 1 : 1;
-	}
-	for (unsigned k = 0; k < WAITERS; k++, i = (i + step) % WAITERS)
-		if (!left[i] && waiter[i].list)
-			return i;
-	return WAITERS;
+	seed = seed * 1103515245u + 12345u;
+	return (seed >> 16) % n;
 }
 
-static void *leaver(void *arg)
+static void begin(void)
 {
-	unsigned r = (unsigned)(uintptr_t)arg;
+	fiber = aligned_alloc(64, LISTS * WAITERS * sizeof *fiber);
+	cr_assert_not_null(fiber);
+	memset((void *)fiber, 0, LISTS * WAITERS * sizeof *fiber);
+	seed = 1;
+}
 
-	while (!atomic_load_explicit(&over, memory_order_relaxed)) {
-		struct weft__lock *l = weft__waitlist_lock(&object);
-		unsigned i = choose(r = r * 1103515245u + 12345u);
+static void end(void)
+{
+	free(fiber);
+}
 
-		if (i < WAITERS) {
-			left_moved += weft__waitlist_head(&object) == NULL;
-			weft__waitlist_leave(l, &waiter[i]);
-			left[i] = true;
-			memset(&waiter[i], 0xa5, sizeof waiter[i]);
-		}
-		weft__waitlist_unlock(l);
+TestSuite(waitlist, .init = begin, .fini = end, .timeout = 60);
+
+static void come(unsigned list, unsigned n)
+{
+	for (unsigned i = 0; i < WAITERS; i++) {
+		struct weft__fiber *f = &fiber[list * WAITERS + i];
+
+		state[list][i] = i < n ? WAITS : LEFT;
+		if (i >= n)
+			continue;
+		ticket[list][i] = weft__wait_begin(f);
+		waiter[list][i] = (struct weft__waiter){ .fiber = f, .ticket = ticket[list][i] };
+		weft__waitlist_add(&object, &waiter[list][i]);
 	}
-	return NULL;
+}
+
+/* The first that waits, the last, or any. */
+static void leave(unsigned list)
+{
+	unsigned how = next(3), i = how == 0 ? 0 : how == 1 ? WAITERS - 1 : next(WAITERS);
+
+	for (unsigned k = 0; k < WAITERS; k++, i = (i + (how == 1 ? WAITERS - 1 : 1)) % WAITERS)
+		if (state[list][i] == WAITS) {
+			cr_assert_not_null(waiter[list][i].list);
+			weft__waitlist_leave(l, &waiter[list][i]);
+			cr_assert_null(waiter[list][i].list);
+			memset(&waiter[list][i], 0xa5, sizeof waiter[list][i]);
+			state[list][i] = LEFT;
+			cr_assert_eq(weft__wait_cancel(&fiber[list * WAITERS + i], ticket[list][i]), 0);
+			return;
+		}
+}
+
+/* The oldest is woken, if there is one. */
+static void wake(unsigned list)
+{
+	bool woken = weft__waitlist_wake(&moved[list].list);
+
+	for (unsigned i = 0; i < WAITERS; i++)
+		if (state[list][i] == WAITS) {
+			cr_assert(woken);
+			cr_assert_null(waiter[list][i].list);
+			memset(&waiter[list][i], 0xa5, sizeof waiter[list][i]);
+			state[list][i] = WOKEN;
+			cr_assert_eq(weft__wait_cancel(&fiber[list * WAITERS + i], ticket[list][i]), WEFT__WOKEN);
+			return;
+		}
+	cr_assert_not(woken);
+}
+
+/* Is this what is in it, in order, both ways? */
+static void compare(const struct weft__waitlist *is, unsigned list)
+{
+	struct weft__waiter *n = weft__waitlist_head(is), *prev = NULL;
+
+	for (unsigned i = 0; i < WAITERS; i++)
+		if (state[list][i] == WAITS) {
+			cr_assert_eq(n, &waiter[list][i], "list %u, waiter %u", list, i);
+			cr_assert_eq(n->prev, prev);
+			prev = n;
+			n = n->next;
+		}
+	cr_assert_null(n);
+	cr_assert_eq(is->tail, prev);
 }
 
 Test(waitlist, some_leave_while_all_are_woken)
 {
-	unsigned gone = 0;
-	cpu_set_t cpus;
-
-	cr_assert_eq(sched_getaffinity(0, sizeof cpus, &cpus), 0);
-	fiber = aligned_alloc(64, WAITERS * sizeof *fiber);
-	cr_assert_not_null(fiber);
-	memset((void *)fiber, 0, WAITERS * sizeof *fiber);
-	for (unsigned round = 0; round < ROUNDS || (left_moved == 0 && CPU_COUNT(&cpus) > 1 && round < ROUNDS_MAX); round++) {
-		uint64_t ticket[WAITERS];
-		struct weft__lock *l;
-		pthread_t t;
-
-		atomic_store(&over, false);
+	for (unsigned round = 0; round < ROUNDS; round++) {
 		l = weft__waitlist_lock(&object);
-		for (unsigned i = 0; i < WAITERS; i++) {
-			ticket[i] = weft__wait_begin(&fiber[i]);
-			waiter[i] = (struct weft__waiter){ .fiber = &fiber[i], .ticket = ticket[i] };
-			left[i] = false;
-			weft__waitlist_add(&object, &waiter[i]);
+		for (unsigned list = 0; list < LISTS; list++) {
+			come(list, next(4) ? next(WAITERS) : next(4));
+			for (unsigned k = next(8); k; k--)
+				leave(list);
+			compare(&object, list);
+			weft__waitlist_move(l, &object, &moved[list]);
+			cr_assert_null(weft__waitlist_head(&object));
+			cr_assert_null(object.tail);
+			memset(&object, 0xa5, sizeof object);
+			for (unsigned k = next(40); k; k--) {
+				if (next(2))
+					leave(next(list + 1));
+				else
+					wake(next(list + 1));
+			}
+			for (unsigned i = 0; i <= list; i++)
+				compare(&moved[i].list, i);
+			for (unsigned i = 0; i < sizeof object; i++)
+				cr_assert_eq(((unsigned char *)&object)[i], 0xa5);
+			memset(&object, 0, sizeof object);
 		}
-		cr_assert_eq(pthread_create(&t, NULL, leaver, (void *)(uintptr_t)(round + 1)), 0);
+		/* they may be done in any order */
+		for (unsigned i = round % LISTS, k = 0; k < LISTS; k++, i = (i + 1) % LISTS) {
+			while (weft__waitlist_head(&moved[i].list))
+				wake(i);
+			compare(&moved[i].list, i);
+			weft__waitlist_moved_end(l, &moved[i]);
+			memset(&moved[i], 0xa5, sizeof moved[i]);
+		}
 		weft__waitlist_unlock(l);
-		for (volatile unsigned k = 0; k < round % ROUNDS * 10; k++)
-			;
-		weft__waitlist_wake_all(weft__waitlist_lock(&object), &object);
-		atomic_store(&over, true);
-		cr_assert_eq(pthread_join(t, NULL), 0);
-		cr_assert_null(weft__waitlist_head(&object), "round %u", round);
-		cr_assert_null(object.tail);
-		for (unsigned i = 0; i < WAITERS; i++) {
-			cr_assert_eq(weft__wait_cancel(&fiber[i], ticket[i]), left[i] ? 0 : WEFT__WOKEN, "waiter %u", i);
-			gone += left[i];
-		}
 	}
-	/* with one CPU nobody comes in the instant in which the lock is free */
-	if (CPU_COUNT(&cpus) > 1)
-		cr_assert_gt(left_moved, 0, "%u left, but none of a list that had been moved", gone);
-	free(fiber);
 }
