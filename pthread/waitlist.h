@@ -45,8 +45,8 @@ struct weft__waitlist_moved {
 };
 
 struct weft__waitlist_bucket {
-	struct weft__lock lock;			/* first: it stands for the bucket */
-	struct weft__waitlist_moved *moved;	/* guarded by it */
+	struct weft__lock lock;
+	struct weft__waitlist_moved *moved;	/* guarded by lock */
 } __attribute__((aligned(64)));
 
 extern struct weft__waitlist_bucket weft__waitlist_table[1 << WEFT__WAITLIST_BITS];

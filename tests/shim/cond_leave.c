@@ -25,7 +25,7 @@ static void *waiter(void *arg)
 		if (++in == THREADS)
 			pthread_cond_signal(&all_in);
 		for (uint64_t at = due; round_now == mine; at = now_ns(CLOCK_REALTIME) + next_random(&seed) % ROUND_NS) {
-			struct timespec ts = { (time_t)(at / 1000000000u), (long)(at % 1000000000u) };
+			struct timespec ts = at_ns(at);
 			int err = limit ? pthread_cond_timedwait(&c, &m, &ts) : pthread_cond_wait(&c, &m);
 
 			CHECK(err == 0 || (limit && err == ETIMEDOUT));

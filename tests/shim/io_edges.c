@@ -1,78 +1,15 @@
 /* SPDX-License-Identifier: MIT
  * What a runtime may remember of a socket between two calls, and what may change it: partial reads, several waiters, both
- * directions, numbers that are used again, duplicates, other processes, O_NONBLOCK and time limits set later, urgent data, the
- * program's own epoll.
+ * directions, numbers that are used again, duplicates, O_NONBLOCK and time limits set later, urgent data. Polls are in
+ * io_edges_poll.c, other processes in io_edges_process.c.
  */
-#include "io_check.h"
+#include "sock_check.h"
 
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
-#include <sys/wait.h>
-
-static void make_pair(int fds[2], bool tcp)
-{
-	struct sockaddr_in at = { .sin_family = AF_INET };
-	socklen_t size = sizeof at;
-	int l, on = 1;
-
-	if (!tcp) {
-		CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
-		return;
-	}
-	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	l = socket(AF_INET, SOCK_STREAM, 0);
-	CHECK(l >= 0 && bind(l, (struct sockaddr *)&at, sizeof at) == 0 && listen(l, 5) == 0);
-	CHECK(getsockname(l, (struct sockaddr *)&at, &size) == 0);
-	fds[1] = socket(AF_INET, SOCK_STREAM, 0);
-	CHECK(fds[1] >= 0 && connect(fds[1], (struct sockaddr *)&at, sizeof at) == 0);
-	fds[0] = accept(l, NULL, NULL);
-	CHECK(fds[0] >= 0);
-	for (int i = 0; i < 2; i++)
-		CHECK(setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
-	close(l);
-}
-
-static void close_pair(const int fds[2])
-{
-	close(fds[0]);
-	close(fds[1]);
-}
-
-struct task {
-	int fd;
-	size_t len;
-	int flags;
-	int rounds;
-	long result;		/* of the last call, -errno */
-	double took;
-	char got[64];
-};
-
-static void *receiver(void *arg)
-{
-	struct task *t = arg;
-	double begin = now();
-	ssize_t n = recv(t->fd, t->got, t->len, t->flags);
-
-	t->result = n < 0 ? -errno : n;
-	t->took = now() - begin;
-	return NULL;
-}
-
-/* Wait until a thread waits in a receive of an empty socket: nothing tells, so give it time. */
-static void settle(void)
-{
-	nap(15);
-}
 
 static void *echo(void *arg)
 {
@@ -372,13 +309,6 @@ static void flags(bool tcp)
 	close_pair(fds);
 }
 
-static void set_limit(int fd, int option, int ms)
-{
-	struct timeval tv = { ms / 1000, ms % 1000 * 1000 };
-
-	CHECK(setsockopt(fd, SOL_SOCKET, option, &tv, sizeof tv) == 0);
-}
-
 /* Time limits that come and go after waits without; they are a listener's heirs', too. */
 static void limits(bool tcp)
 {
@@ -428,142 +358,6 @@ static void limits(bool tcp)
 	close(l);
 }
 
-/* Another process with the same description: it sets O_NONBLOCK, reads, and closes. By fork, or with the descriptor passed. */
-static void another_process(bool tcp, bool passed)
-{
-	struct task t = { .len = 8 };
-	int fds[2], ask[2], way[2], status;
-	char c = 0;
-	pthread_t id;
-	pid_t pid;
-
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ask) == 0);
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, way) == 0);
-	make_pair(fds, tcp);
-	t.fd = fds[0];
-	id = start(receiver, &t);
-	settle();
-	CHECK(send(fds[1], "x", 1, 0) == 1);
-	join(id);
-	CHECK(t.result == 1);
-	if (passed)		/* made before; what it shares came later */
-		make_pair(fds, tcp);
-	t.fd = fds[0];
-	pid = fork();
-	CHECK(pid >= 0);
-	if (pid == 0) {
-		int fd = fds[0];
-
-		close(ask[0]);
-		if (passed) {
-			char room[CMSG_SPACE(sizeof(int))];
-			struct iovec v = { &c, 1 };
-			struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
-
-			close(fds[0]);
-			close(fds[1]);
-			CHECK(recvmsg(way[1], &m, 0) == 1 && CMSG_FIRSTHDR(&m));
-			memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
-		}
-		while (read(ask[1], &c, 1) == 1) {
-			int old = fcntl(fd, F_GETFL);
-
-			switch (c) {
-			case 'n':
-				CHECK(fcntl(fd, F_SETFL, old | O_NONBLOCK) == 0);
-				break;
-			case 'b':
-				CHECK(fcntl(fd, F_SETFL, old & ~O_NONBLOCK) == 0);
-				break;
-			case 'r':
-				CHECK(recv(fd, t.got, 1, 0) == 1);
-				break;
-			case 't':
-				set_limit(fd, SO_RCVTIMEO, 30);
-				break;
-			}
-			CHECK(write(ask[1], &c, 1) == 1);
-		}
-		_exit(0);
-	}
-	close(ask[1]);
-	if (passed) {
-		char room[CMSG_SPACE(sizeof(int))] = { 0 };
-		struct iovec v = { &c, 1 };
-		struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
-
-		/* a socket that the child does not have: its copy is closed */
-		close_pair(fds);
-		make_pair(fds, tcp);
-		t.fd = fds[0];
-		id = start(receiver, &t);
-		settle();
-		CHECK(send(fds[1], "x", 1, 0) == 1);
-		join(id);
-		CHECK(t.result == 1);
-		CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
-		CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
-		CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &fds[0], sizeof(int));
-		CHECK(sendmsg(way[0], &m, 0) == 1);
-	}
-#define CHILD(what) CHECK(write(ask[0], what, 1) == 1 && read(ask[0], &c, 1) == 1 && c == *(what))
-	for (int i = 0; i < 2; i++) {
-		CHILD("n");
-		receiver(&t);
-		CHECK(t.result == -EAGAIN);
-		CHILD("b");
-		id = start(receiver, &t);
-		settle();
-		CHECK(send(fds[1], "x", 1, 0) == 1);
-		join(id);
-		CHECK(t.result == 1);
-		/* it takes what we do not get; some of it is left */
-		CHECK(send(fds[1], "ab", 2, 0) == 2);
-		CHILD("r");
-		receiver(&t);
-		CHECK(t.result == 1 && t.got[0] == 'b');
-	}
-	CHILD("t");
-	receiver(&t);
-	CHECK(t.result == -EAGAIN && t.took >= 0.028);
-	close(ask[0]);
-	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
-	set_limit(fds[0], SO_RCVTIMEO, 0);
-	id = start(receiver, &t);
-	settle();
-	CHECK(send(fds[1], "x", 1, 0) == 1);
-	join(id);
-	CHECK(t.result == 1);
-	close_pair(fds);
-	close_pair(way);
-}
-
-/* A command that has the socket as its standard input. */
-static void a_command(bool tcp)
-{
-	struct task t = { .len = 8 };
-	char command[100];
-	int fds[2];
-	pthread_t id;
-
-	make_pair(fds, tcp);
-	t.fd = fds[0];
-	id = start(receiver, &t);
-	settle();
-	snprintf(command, sizeof command, "exec <&%d; read x; test \"$x\" = hello", fds[0]);
-	CHECK(send(fds[1], "x", 1, 0) == 1);
-	join(id);
-	CHECK(send(fds[1], "hello\n", 6, 0) == 6);
-	CHECK(system(command) == 0);
-	id = start(receiver, &t);
-	settle();
-	CHECK(send(fds[1], "yy", 2, 0) == 2);
-	join(id);
-	CHECK(t.result == 2);
-	close_pair(fds);
-}
-
 /* Reads stop where urgent data are, although more has come. */
 static void urgent(void)
 {
@@ -599,13 +393,6 @@ static void urgent(void)
 		CHECK(got == 6);
 		close_pair(fds);
 	}
-}
-
-static void *send_soon(void *arg)
-{
-	nap(10);
-	CHECK(send(*(int *)arg, "x", 1, 0) == 1);
-	return NULL;
 }
 
 /* The end, or an error, is there already when what came before it is read: nothing more is going to be reported. */
@@ -652,141 +439,6 @@ static void end_behind_data(bool tcp)
 	}
 }
 
-/* Poll alone, and after reads of every kind: a time limit is kept, and what is there is found, however it came. */
-static void poll_limits(bool tcp)
-{
-	struct timespec none = { 0, 0 };
-	struct pollfd p;
-	char buf[8];
-	int fds[2];
-	double begin;
-
-	make_pair(fds, tcp);
-	p = (struct pollfd){ .fd = fds[0], .events = POLLIN };
-	for (int i = 0; i < 24; i++) {
-		struct task t = { .fd = fds[0], .len = 8 };
-		pthread_t id;
-
-		FAILS(recv(fds[0], buf, 8, MSG_DONTWAIT), EAGAIN);
-		begin = now();
-		CHECK(poll(&p, 1, 3) == 0 && now() - begin > 0.0029);
-		if (i & 1)
-			CHECK(poll(&p, 1, 0) == 0 && ppoll(&p, 1, &none, NULL) == 0);
-		CHECK(send(fds[1], "abcd", 4, 0) == 4);
-		if (i & 16)
-			CHECK(ppoll(&p, 1, &none, NULL) == 1 && p.revents == POLLIN);
-		if (i & 2)
-			nap(3);
-		/* there before the poll began, or not long after it */
-		CHECK(poll(&p, 1, i & 4 ? 1000 : 10000) == 1 && p.revents == POLLIN);
-		CHECK(poll(&p, 1, -1) == 1 && p.revents == POLLIN);
-		CHECK(recv(fds[0], buf, 8, MSG_PEEK | (i & 1 ? MSG_DONTWAIT : 0)) == 4);
-		CHECK(poll(&p, 1, 10000) == 1);
-		CHECK(recv(fds[0], buf, 2, i & 1 ? MSG_DONTWAIT : 0) == 2);
-		CHECK(poll(&p, 1, 10000) == 1);
-		CHECK(recv(fds[0], buf, 8, i & 1 ? MSG_DONTWAIT : 0) == 2);
-		if (i & 8) {
-			id = start(send_soon, &fds[1]);
-			CHECK(poll(&p, 1, -1) == 1 && p.revents == POLLIN);
-			receiver(&t);
-			CHECK(t.result == 1);
-			join(id);
-		}
-	}
-	close_pair(fds);
-}
-
-static void *poll_it(void *arg)
-{
-	struct task *t = arg;
-	struct pollfd p = { .fd = t->fd, .events = POLLIN };
-
-	t->result = poll(&p, 1, 10000) == 1 ? p.revents : -errno;
-	return NULL;
-}
-
-/* Closed, or shut down, under a poll that waits; several polls and a read at once. */
-static void poll_and_others(bool tcp)
-{
-	for (int i = 0; i < 12; i++) {
-		struct task t[3];
-		pthread_t id[3];
-		char c;
-		int fds[2];
-
-		make_pair(fds, tcp);
-		FAILS(recv(fds[0], &c, 1, MSG_DONTWAIT), EAGAIN);
-		for (int k = 0; k < 3; k++) {
-			t[k] = (struct task){ .fd = fds[0], .len = 1 };
-			id[k] = start(k == 1 && i % 3 == 0 ? receiver : poll_it, &t[k]);
-		}
-		if (i & 1)
-			settle();
-		if (i % 3 == 2)
-			CHECK(shutdown(fds[0], SHUT_RD) == 0);
-		else
-			CHECK(send(fds[1], "xy", 2, 0) == 2);
-		for (int k = 0; k < 3; k++) {
-			join(id[k]);
-			CHECK(t[k].result == 1 || (t[k].result & POLLIN));
-		}
-		close_pair(fds);
-	}
-}
-
-/* The program's own epoll, and poll, on a socket that threads wait for as well. */
-static void own_epoll(bool tcp)
-{
-	struct epoll_event e = { .events = EPOLLIN | EPOLLET };
-	struct task t = { .len = 1 };
-	int fds[2], ep = epoll_create1(0);
-	struct pollfd p;
-	pthread_t id;
-
-	make_pair(fds, tcp);
-	e.data.fd = t.fd = fds[0];
-	CHECK(epoll_ctl(ep, EPOLL_CTL_ADD, fds[0], &e) == 0);
-	p = (struct pollfd){ .fd = fds[0], .events = POLLIN };
-	for (int i = 0; i < 30; i++) {
-		id = start(receiver, &t);
-		if (i & 1)
-			settle();
-		CHECK(send(fds[1], "xy", 2, 0) == 2);
-		join(id);
-		CHECK(t.result == 1);
-		CHECK(epoll_wait(ep, &e, 1, 10000) == 1 && e.data.fd == fds[0]);
-		CHECK(poll(&p, 1, 10000) == 1);		/* one byte is left: level */
-		receiver(&t);
-		CHECK(t.result == 1);
-		CHECK(poll(&p, 1, 0) == 0);
-	}
-	CHECK(epoll_ctl(ep, EPOLL_CTL_DEL, fds[0], NULL) == 0);
-	close_pair(fds);
-	close(ep);
-}
-
-/* poll and a receive in turn, each waiting for real. */
-static void poll_in_turn(bool tcp)
-{
-	struct task t = { .len = 8 };
-	struct pollfd p;
-	int fds[2];
-
-	make_pair(fds, tcp);
-	t.fd = fds[0];
-	for (int i = 0; i < 8; i++) {
-		pthread_t id = start(send_soon, &fds[1]);
-
-		p = (struct pollfd){ .fd = fds[0], .events = i & 2 ? POLLIN : POLLIN | POLLPRI };
-		if (i & 1)
-			CHECK(poll(&p, 1, 10000) == 1 && p.revents == POLLIN);
-		receiver(&t);
-		CHECK(t.result == 1);
-		join(id);
-	}
-	close_pair(fds);
-}
-
 static void *all(void *arg)
 {
 	(void)arg;
@@ -799,14 +451,7 @@ static void *all(void *arg)
 		close_while_waiting(tcp);
 		flags(tcp);
 		limits(tcp);
-		own_epoll(tcp);
-		poll_in_turn(tcp);
-		poll_limits(tcp);
-		poll_and_others(tcp);
 		end_behind_data(tcp);
-		another_process(tcp, false);
-		another_process(tcp, true);
-		a_command(tcp);
 		/* and once more with what is remembered of a time before */
 		flags(tcp);
 		parts(tcp);

@@ -41,13 +41,15 @@ static inline uint64_t now_ns(clockid_t clock)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+static inline struct timespec at_ns(uint64_t at)
+{
+	return (struct timespec){ (time_t)(at / 1000000000u), (long)(at % 1000000000u) };
+}
+
 /* The time `ms` from now. */
 static inline struct timespec in_ms(clockid_t clock, long ms)
 {
-	uint64_t at = now_ns(clock) + (uint64_t)ms * 1000000u;
-	struct timespec ts = { (time_t)(at / 1000000000u), (long)(at % 1000000000u) };
-
-	return ts;
+	return at_ns(now_ns(clock) + (uint64_t)ms * 1000000u);
 }
 
 static inline void sleep_ms(long ms)
