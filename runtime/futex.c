@@ -7,6 +7,7 @@
 #include "runtime/futex.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <time.h>
 
@@ -106,15 +107,11 @@ int weft__futex_wait(const uint32_t *addr, uint32_t expect, uint32_t bitset, uin
 	return why == WEFT__WOKEN ? 0 : why == WEFT__TIMEDOUT ? -ETIMEDOUT : -EINTR;
 }
 
-int weft__futex_wake(const uint32_t *addr, int nwake, uint32_t bitset)
+static int wake_locked(struct bucket *b, const uint32_t *addr, int nwake, uint32_t bitset)
 {
-	struct weft__fiber *self = weft__self();
-	struct bucket *b = bucket_of(addr);
 	struct node *n, *next;
 	int woken = 0;
 
-	weft__preempt_disable(self);
-	weft__lock(&b->lock, WEFT__RANK_BUCKET);
 	for (n = b->first; n && woken < nwake; n = next) {
 		struct weft__fiber *f = n->fiber;
 		uint64_t ticket = n->ticket;
@@ -126,9 +123,35 @@ int weft__futex_wake(const uint32_t *addr, int nwake, uint32_t bitset)
 		/* a waiter that timed out at this moment does not count */
 		woken += weft__wait_wake(f, ticket, WEFT__WOKEN);
 	}
+	return woken;
+}
+
+int weft__futex_wake(const uint32_t *addr, int nwake, uint32_t bitset)
+{
+	struct weft__fiber *self = weft__self();
+	struct bucket *b = bucket_of(addr);
+	int woken;
+
+	weft__preempt_disable(self);
+	weft__lock(&b->lock, WEFT__RANK_BUCKET);
+	woken = wake_locked(b, addr, nwake, bitset);
 	weft__unlock(&b->lock, WEFT__RANK_BUCKET);
 	weft__preempt_enable(self);
 	return woken;
+}
+
+void weft__futex_store(uint32_t *addr, uint32_t value)
+{
+	struct weft__fiber *self = weft__self();
+	struct bucket *b = bucket_of(addr);
+
+	weft__preempt_disable(self);
+	weft__lock(&b->lock, WEFT__RANK_BUCKET);
+	/* [FUTEX-1] release; pairs with the acquire of who reads it. The memory may be in other use from here on: only the address is looked at */
+	atomic_store_explicit((_Atomic uint32_t *)addr, value, memory_order_release);
+	wake_locked(b, addr, INT_MAX, WEFT__FUTEX_ALL);
+	weft__unlock(&b->lock, WEFT__RANK_BUCKET);
+	weft__preempt_enable(self);
 }
 
 static void lock_two(struct bucket *a, struct bucket *b)

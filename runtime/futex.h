@@ -24,6 +24,10 @@ int weft__futex_wait(const uint32_t *addr, uint32_t expect, uint32_t bitset, uin
 /* Wake up to n waiters whose bitset meets `bitset`, oldest first. Returns how many. */
 int weft__futex_wake(const uint32_t *addr, int n, uint32_t bitset);
 
+/* Store `value` in *addr and wake all who wait there, as one step: who has read the new value (with acquire: what was written before) may wait at that
+ * address for something else, and no wake-up meant for the old value reaches him. */
+void weft__futex_store(uint32_t *addr, uint32_t value);
+
 /* Wake up to nwake waiters of addr and move up to nmove others to addr2, if *addr == expect (`check`).
  * Returns woken + moved, or -EAGAIN. */
 int weft__futex_requeue(const uint32_t *addr, int nwake, int nmove, const uint32_t *addr2,

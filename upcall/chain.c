@@ -48,16 +48,19 @@ static bool valid(const struct weft_io_op *op)
 
 static bool running(struct weft_io *io)
 {
-	/* [CHAIN-1] acquire; pairs with release in ended: the results */
+	/* [FUTEX-1] acquire; pairs with release in weft__futex_store: the results */
 	return atomic_load_explicit(weft__atomic(&io->running), memory_order_acquire) != 0;
 }
 
-/* The last that is done with a chain. */
-static const uint32_t *ended(struct weft_io *io)
+/* For who waits for it himself. Relaxed: nobody else looks at it. */
+static void set_running(struct weft_io *io, uint32_t is)
 {
-	/* [CHAIN-1] release; pairs with acquire in running */
-	atomic_store_explicit(weft__atomic(&io->running), 0, memory_order_release);
-	return &io->running;
+	atomic_store_explicit(weft__atomic(&io->running), is, memory_order_relaxed);
+}
+
+void weft__chain_over(struct weft_io *io)
+{
+	weft__futex_store(&io->running, 0);
 }
 
 /* --- plain calls --- */
@@ -113,7 +116,7 @@ static void *run_rest(void *arg)
 	struct weft_io *io = arg;
 
 	run_from(io, io->in_kernel);
-	weft__futex_wake(ended(io), 1, WEFT__FUTEX_ALL);
+	weft__chain_over(io);
 	return NULL;
 }
 
@@ -163,7 +166,7 @@ static bool by_kernel(struct weft_io *io)
 	return weft__uring_chain(io, sqe);
 }
 
-const uint32_t *weft__chain_took(uint64_t user_data, int32_t res)
+struct weft_io *weft__chain_took(uint64_t user_data, int32_t res)
 {
 	struct weft_io_op *op = (struct weft_io_op *)(uintptr_t)(user_data & ~(uint64_t)WEFT__CHAINED);
 
@@ -171,10 +174,10 @@ const uint32_t *weft__chain_took(uint64_t user_data, int32_t res)
 	return weft__chain_less(op->io, 1);
 }
 
-const uint32_t *weft__chain_less(struct weft_io *io, uint32_t n)
+struct weft_io *weft__chain_less(struct weft_io *io, uint32_t n)
 {
 	io->left -= n;
-	return io->left ? NULL : ended(io);
+	return io->left ? NULL : io;
 }
 
 /* The first operation that has not begun although nothing forbids it, or is to be gone on with; io->n: none. */
@@ -226,7 +229,7 @@ EXPORT int weft_io_chain(struct weft_io_op *ops, unsigned n)
 	if (err)
 		return err;
 	if (!by_kernel(&io))
-		ended(&io);		/* and the wait finds that nothing has begun */
+		set_running(&io, 0);	/* and the wait finds that nothing has begun */
 	return weft_io_wait(&io, WEFT_FOREVER);
 }
 
@@ -273,11 +276,10 @@ EXPORT int weft_io_wait(struct weft_io *io, uint64_t timeout_ns)
 		io->settled = 1;
 		io->in_kernel = first_left(io);
 		if (io->in_kernel < io->n) {
-			/* relaxed: nobody else looks at it before the fiber is made */
-			atomic_store_explicit(weft__atomic(&io->running), 1, memory_order_relaxed);
+			set_running(io, 1);
 			if (timeout_ns == WEFT_FOREVER || run_apart(io)) {
 				run_from(io, io->in_kernel);
-				ended(io);
+				set_running(io, 0);
 			} else if (wait_until(io, timeout_ns != 0, deadline)) {
 				return -ETIMEDOUT;
 			}

@@ -24,7 +24,6 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#include "runtime/futex.h"
 #include "runtime/hooks.h"
 #include "runtime/wait.h"
 #include "upcall/bell.h"
@@ -125,7 +124,7 @@ static long perform(struct io_uring_sqe *sqe)
 bool weft__uring_chain(struct weft_io *io, const struct io_uring_sqe *sqe)
 {
 	struct weft__fiber *self = weft__self();
-	const uint32_t *word = NULL;
+	struct weft_io *over;
 	uint32_t took = 0, n = io->n;
 	struct weft__ring *r;
 	struct weft__vp *vp;
@@ -138,13 +137,14 @@ bool weft__uring_chain(struct weft_io *io, const struct io_uring_sqe *sqe)
 	if (r)
 		took = weft__ring_chain(r, vp, self->worker, sqe, n);
 	if (took && took < n) {
-		/* the kernel is short of memory, or, before Linux 5.16, does not like an entry; the caller still waits, or will, so there is nobody to
-		 * wake */
+		/* the kernel is short of memory, or, before Linux 5.16, does not like an entry */
 		weft__lock(&r->lock, WEFT__RANK_NETPOLL);
-		word = weft__chain_less(io, n - took);
+		over = weft__chain_less(io, n - took);
 		weft__unlock(&r->lock, WEFT__RANK_NETPOLL);
-		if (word)
+		if (over) {
 			atomic_fetch_sub_explicit(&weft__rings.under_way, 1, memory_order_relaxed);
+			weft__chain_over(over);
+		}
 	}
 	weft__preempt_enable(self);
 	return took != 0;
@@ -226,7 +226,7 @@ static bool has_completions(struct weft__ring *r)
 /* How many operations and chains are over; -1: somebody else takes them. `fibers`: raised by those that waited for an operation. */
 static int take(struct weft__ring *r, uint32_t *fibers)
 {
-	struct { struct weft__fiber *fiber; uint64_t ticket; const uint32_t *word; } got[BATCH];
+	struct { struct weft__fiber *fiber; uint64_t ticket; struct weft_io *chain; } got[BATCH];
 	uint32_t head, tail;
 	int n = 0;
 
@@ -247,11 +247,11 @@ static int take(struct weft__ring *r, uint32_t *fibers)
 			continue;
 		}
 		if (cqe->user_data & WEFT__CHAINED) {
-			got[n].word = weft__chain_took(cqe->user_data, cqe->res);
-			n += got[n].word != NULL;
+			got[n].chain = weft__chain_took(cqe->user_data, cqe->res);
+			n += got[n].chain != NULL;
 			continue;
 		}
-		got[n].word = NULL;
+		got[n].chain = NULL;
 		got[n].fiber = op->fiber;
 		got[n].ticket = op->ticket;
 		op->res = cqe->res;
@@ -266,9 +266,9 @@ static int take(struct weft__ring *r, uint32_t *fibers)
 	atomic_fetch_add_explicit(&taken, (uint32_t)n, memory_order_relaxed);
 	/* a fiber that was faster has left its wait: the ticket loses */
 	for (int i = 0; i < n; i++) {
-		*fibers += !got[i].word;
-		if (got[i].word)
-			weft__futex_wake(got[i].word, 1, WEFT__FUTEX_ALL);
+		*fibers += !got[i].chain;
+		if (got[i].chain)
+			weft__chain_over(got[i].chain);
 		else
 			weft__wait_wake(got[i].fiber, got[i].ticket, WEFT__WOKEN);
 	}

@@ -64,7 +64,7 @@ struct weft_io {
 	struct weft_io_op *ops;
 	uint32_t n, left, running, settled;
 	uint32_t in_kernel;		/* to be read when the wait is over: how many operations were left to the kernel's chain; plain calls made the others */
-	uint32_t woken;			/* and how many times weft_io_wait slept and was woken: 0 or 1 for one caller */
+	uint32_t woken;			/* and how many times weft_io_wait slept and was woken: 0 or 1 for the kernel's chain, and the same for a fiber that made the plain calls */
 };
 
 /* Run the chain of `n` operations, 1 to WEFT_IO_MAX, and wait for its end. Returns how many operations are complete in full before the first that
