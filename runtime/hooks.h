@@ -12,10 +12,12 @@ struct weft__worker;
 struct weft__fiber;
 struct weft__vp;
 
-/* Take ready descriptors from the kernel and wake their fibers, waiting up to timeout_ns for the first
- * (0 = do not wait, UINT64_MAX = no limit; the kernel's epoll_pwait2). At most one thread waits at a time: the caller holds the role
- * of poller. Returns how many fibers were woken. Called on a worker's scheduling context, or by the monitor with 0. */
-int weft__hook_poll(uint64_t timeout_ns);
+#define WEFT__POLL_MAX 128u	/* descriptors in one call */
+
+/* Take ready descriptors from the kernel, `max` at most (1 to WEFT__POLL_MAX), and wake their fibers, in the kernel's order, waiting up to timeout_ns for
+ * the first (0 = do not wait, UINT64_MAX = no limit; the kernel's epoll_pwait2). At most one thread waits at a time: the caller holds the
+ * role of poller. Returns how many fibers were woken. Called on a worker's scheduling context, or by the monitor with 0. */
+int weft__hook_poll(uint64_t timeout_ns, unsigned max);
 /* Make a waiting weft__hook_poll return soon. Any thread; async-signal-safe. */
 void weft__hook_poll_break(void);
 

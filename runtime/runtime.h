@@ -359,6 +359,10 @@ static inline void weft__hog_begins(struct weft__vp *vp, uint64_t now)
 	atomic_store_explicit(&vp->hog_turn, atomic_load_explicit(&vp->tick, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
+/* --- outside.c --- */
+void weft__look_around(struct weft__vp *vp);	/* timers, descriptors, the common queue; the caller is on it, preemption disabled */
+void weft__look_idle(struct weft__vp *vp, uint64_t now, bool at_descriptors);	/* the same for one that has nothing to run, without the common queue */
+
 /* --- extras.c --- */
 void weft__switch_extras(struct weft__worker *w, struct weft__fiber *from, struct weft__fiber *to);
 

@@ -212,29 +212,6 @@ void weft__finish(struct weft__fiber *self, struct weft__vp *rotated)
 	signals_came(self);
 }
 
-/* What waits outside of this VP's queue. */
-static void look_around(struct weft__vp *vp)
-{
-	uint64_t first = atomic_load_explicit(&vp->timers.first, memory_order_relaxed);
-	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
-	bool gathers = w->gathering;		/* in find_work */
-	uint64_t now = weft__now();
-
-	vp->from_inject = false;
-	w->gathering = true;
-	atomic_store_explicit(&vp->round_at, now, memory_order_relaxed);
-	if (first <= now)
-		weft__timers_run(&vp->timers, now);
-	if (weft__hook_poll_busy()) {
-		vp->n.polls++;
-		weft__hook_poll(0);
-	}
-	w->gathering = gathers;
-	weft__inject_take(vp);
-	if (!gathers)
-		weft__ask_for_help(vp);
-}
-
 bool weft__makes_way(struct weft__fiber *self, struct weft__vp *vp)
 {
 	bool must = true;
@@ -242,7 +219,7 @@ bool weft__makes_way(struct weft__fiber *self, struct weft__vp *vp)
 	if (!weft__rt.ops->tick)
 		return true;
 	if (vp->from_inject)
-		look_around(vp);	/* those, too, are the policy's to judge */
+		weft__look_around(vp);	/* those, too, are the policy's to judge */
 	weft__vpq_lock(vp);
 	if (atomic_load_explicit(&vp->len, memory_order_relaxed) && !atomic_load_explicit(&vp->runnext, memory_order_relaxed))
 		must = weft__rt.ops->tick(vp->queue, &self->node);
@@ -325,7 +302,7 @@ static struct weft__fiber *pick_attentive(struct weft__vp *vp, bool round)
 	struct weft__fiber *f;
 
 	if (round || vp->from_inject)
-		look_around(vp);
+		weft__look_around(vp);
 	f = weft__pick_queued(vp, !round);
 	if (!f && weft__inject_take(vp))
 		f = weft__pick_queued(vp, true);

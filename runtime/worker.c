@@ -247,11 +247,7 @@ struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 
 		weft__note_turns(vp, now);
 		w->gathering = true;
-		weft__timers_due(now);
-		if (weft__hook_poll_busy()) {
-			vp->n.polls++;
-			weft__hook_poll(0);
-		}
+		weft__look_idle(vp, now, true);
 		f = weft__pick(vp);
 		if (!f)
 			f = weft__steal_round(vp, can_spin(vp), now);
@@ -264,9 +260,7 @@ struct weft__fiber *weft__find_work(struct weft__worker *w, struct weft__vp *vp)
 				for (int i = 0; i < 16; i++)
 					weft__arch_pause();
 				now = weft__now();
-				weft__timers_due(now);
-				if (round % POLL_EVERY == 0 && weft__hook_poll_busy())
-					weft__hook_poll(0);
+				weft__look_idle(vp, now, round % POLL_EVERY == 0);
 				f = weft__pick(vp);
 				if (!f)
 					f = weft__steal_round(vp, true, now);
@@ -326,7 +320,7 @@ static void sleep_poller(struct weft__worker *w, uint64_t first)
 		now = weft__now();
 		w->gathering = true;	/* find_work tells */
 		if (!atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed))
-			n = weft__hook_poll(weft__timers_wait(first, now));
+			n = weft__hook_poll(weft__timers_wait(first, now), WEFT__POLL_MAX);
 		w->gathering = false;
 		now = weft__now();
 		weft__lock(&weft__rt.idle_lock, WEFT__RANK_IDLE);

@@ -250,7 +250,7 @@ static void one_round(void)
 	/* completions come by the same epoll, and a VP that computes is no help with them */
 	vps_poll = attended || (!weft__uring_busy() && vps_attend(now));
 	if (!vps_poll && weft__netpoll_busy() && now - weft__netpoll_last() > UNPOLLED_NS)
-		mon.urgent |= weft__hook_poll(0) > 0;
+		mon.urgent |= weft__hook_poll(0, WEFT__POLL_MAX) > 0;
 	mon.urgent |= weft__uring_drain() > 0;
 	first = run_timers(now, attended);
 	weft__look_back(now, &next);
@@ -339,7 +339,7 @@ static void one_round(void)
 				weft__signals_route();
 		} else if (p == &tag_netpoll) {
 			mon.netpoll_on = false;		/* one shot */
-			mon.urgent |= weft__hook_poll(0) > 0;
+			mon.urgent |= weft__hook_poll(0, WEFT__POLL_MAX) > 0;
 		} else if (p == &tag_signal) {
 			weft__signals_route();
 		} else {

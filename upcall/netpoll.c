@@ -21,7 +21,6 @@
 #include "upcall/netrec.h"
 #include "upcall/uring.h"
 
-#define BATCH 128
 #define BREAK UINT64_MAX		/* epoll data of the eventfd */
 #define ANY_WAY (EPOLLERR | EPOLLHUP)	/* what epoll reports unasked */
 #define URING (UINT64_MAX - 1)		/* of the one that io_uring completions write to */
@@ -228,7 +227,7 @@ static int deliver(int fd, uint32_t events, bool *stale)
 }
 
 /* epoll_pwait2 is from Linux 5.11: before it, milliseconds, rounded up. */
-static int take(struct epoll_event *ev, uint64_t timeout_ns)
+static int take(struct epoll_event *ev, unsigned max, uint64_t timeout_ns)
 {
 	static _Atomic bool no_pwait2;
 	struct timespec ts = { (time_t)(timeout_ns / 1000000000), (long)(timeout_ns % 1000000000) };
@@ -238,14 +237,14 @@ static int take(struct epoll_event *ev, uint64_t timeout_ns)
 
 	/* relaxed: at worst both threads find out */
 	if (!atomic_load_explicit(&no_pwait2, memory_order_relaxed)) {
-		n = weft__arch_syscall(SYS_epoll_pwait2, ep, (long)ev, BATCH,
+		n = weft__arch_syscall(SYS_epoll_pwait2, ep, (long)ev, max,
 				       timeout_ns == UINT64_MAX ? 0 : (long)&ts, 0, 0);
 		if (n != -ENOSYS)
 			return (int)n;
 		atomic_store_explicit(&no_pwait2, true, memory_order_relaxed);
 	}
 	ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
-	return (int)sys(SYS_epoll_wait, ep, (long)ev, BATCH,
+	return (int)sys(SYS_epoll_wait, ep, (long)ev, max,
 			timeout_ns == UINT64_MAX ? -1 : ms > 1000000000 ? 1000000000 : (long)ms);
 }
 
@@ -272,7 +271,7 @@ static void take_break(bool sleeper)
  * and nothing is done with what is there. */
 static void fetch_ahead(const struct epoll_event *ev, int n)
 {
-	struct weft__netrec *r[BATCH];
+	struct weft__netrec *r[WEFT__POLL_MAX];
 
 	for (int i = 0; i < n; i++) {
 		r[i] = ev[i].data.u64 < WEFT__NETREC_MAX ? weft__netrec_of((int)ev[i].data.u64, false) : NULL;
@@ -289,9 +288,9 @@ static void fetch_ahead(const struct epoll_event *ev, int n)
 	}
 }
 
-int weft__hook_poll(uint64_t timeout_ns)
+int weft__hook_poll(uint64_t timeout_ns, unsigned max)
 {
-	struct epoll_event ev[BATCH];
+	struct epoll_event ev[WEFT__POLL_MAX];
 	bool stale = false;
 	bool by_vp = weft__self()->worker != NULL;
 	int n = 0, woken = weft__uring_drain();
@@ -308,7 +307,7 @@ int weft__hook_poll(uint64_t timeout_ns)
 	if (timeout_ns)
 		atomic_store_explicit(&sleeper, (int)sys(SYS_gettid, 0, 0, 0, 0),
 				      memory_order_relaxed);
-	n = take(ev, timeout_ns);
+	n = take(ev, max, timeout_ns);
 	if (timeout_ns)
 		atomic_store_explicit(&sleeper, 0, memory_order_relaxed);
 	note_taking(by_vp);

@@ -11,7 +11,7 @@
 #include "runtime/runtime.h"
 #include "runtime/vpqueue.h"
 
-enum { US = 1000, FIBERS = 16 };
+enum { US = 1000, FIBERS = 256 };
 
 static struct weft__vp *us, *them;
 static struct weft__fiber *fiber;
