@@ -45,11 +45,16 @@
  * leaves it to them: else it would wake for every event that they are about to take. After that it looks if they schedule so often (TICK_NS) that
  * they come to it by themselves; or else so often (SLOW_TICK_NS) that they will do so soon if they are asked, before it would interrupt their
  * fibers for what it takes (look.c: GRAIN_NS); or else takes the events itself. As long as they attend it looks ever more rarely: on a CPU that
- * it shares with them every look costs a timer, two switches, and what is in the cache. */
+ * it shares with them every look costs a timer, two switches, and what is in the cache.
+ *
+ * Of what it takes itself UNTAKEN are enough: with as many in the common queue it leaves the rest to the VPs again. A VP that attended to nothing
+ * because something else had its CPU will not be back sooner for it; and if it is the monitor that has this CPU, with thousands of
+ * descriptors ready, then the monitor would be what keeps it from attending, for whole slices of the kernel's. */
 #define ATTENTION_NS (500 * US)
 #define ATTENTION_MAX_NS (4 * MS)
 #define TICK_NS (30 * US)
 #define SLOW_TICK_NS (250 * US)
+#define UNTAKEN 32u
 /* Timers that close are taken in one go (the kernel's default slack is 50 µs). Where VPs take what is due before the monitor would (they look
  * whenever their queue is empty, and every 64 schedulings), it leaves them ever more time. */
 #define TIMER_SLACK_NS (20 * US)
@@ -176,6 +181,13 @@ static bool vps_attend(uint64_t now)
 	return mon.attended;
 }
 
+/* Is enough there that the VPs have to take first? */
+static bool vps_owe(void)
+{
+	/* relaxed: a hint */
+	return atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) >= UNTAKEN;
+}
+
 static void arm_netpoll(bool on)
 {
 	struct epoll_event ev = { .events = on ? EPOLLIN | EPOLLONESHOT : 0, .data.ptr = &tag_netpoll };
@@ -238,7 +250,7 @@ static void one_round(void)
 {
 	struct epoll_event ev[EVENTS];
 	uint64_t now = weft__now(), next = UINT64_MAX, first;
-	bool queued, attended, vps_poll, sleepy = false, lively = false;
+	bool queued, attended, may_owe, vps_poll, sleepy = false, lively = false;
 	uint64_t slack;
 	struct timespec ts, *timeout = NULL;
 	int n;
@@ -248,9 +260,12 @@ static void one_round(void)
 	weft__posts_run();
 	attended = somebody_polls();
 	/* completions come by the same epoll, and a VP that computes is no help with them */
-	vps_poll = attended || (!weft__uring_busy() && vps_attend(now));
-	if (!vps_poll && weft__netpoll_busy() && now - weft__netpoll_last() > UNPOLLED_NS)
+	may_owe = !weft__uring_busy();
+	vps_poll = attended || (may_owe && (vps_attend(now) || vps_owe()));
+	if (!vps_poll && weft__netpoll_busy() && now - weft__netpoll_last() > UNPOLLED_NS) {
 		mon.urgent |= weft__hook_poll(0, WEFT__POLL_MAX) > 0;
+		vps_poll = may_owe && vps_owe();
+	}
 	mon.urgent |= weft__uring_drain() > 0;
 	first = run_timers(now, attended);
 	weft__look_back(now, &next);
