@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -462,9 +461,6 @@ static void *all(void *arg)
 
 int main(void)
 {
-	deadline(60);
-	signal(SIGPIPE, SIG_IGN);
-	all(NULL);
-	join(start(all, NULL));
+	in_main_and_a_thread(all);
 	return 0;
 }

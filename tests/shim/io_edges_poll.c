@@ -5,7 +5,6 @@
 #include "sock_check.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/epoll.h>
 
 /* Poll alone, and after reads of every kind: a time limit is kept, and what is there is found, however it came. */
@@ -157,9 +156,6 @@ static void *all(void *arg)
 
 int main(void)
 {
-	deadline(60);
-	signal(SIGPIPE, SIG_IGN);
-	all(NULL);
-	join(start(all, NULL));
+	in_main_and_a_thread(all);
 	return 0;
 }

@@ -5,8 +5,17 @@
 #include "sock_check.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/wait.h>
+
+static void waits_and_gets(struct task *t, const int fds[2])
+{
+	pthread_t id = start(receiver, t);
+
+	settle();
+	CHECK(send(fds[1], "x", 1, 0) == 1);
+	join(id);
+	CHECK(t->result == 1);
+}
 
 /* Another process with the same description: it sets O_NONBLOCK, reads, and closes. By fork, or with the descriptor passed. */
 static void another_process(bool tcp, bool passed)
@@ -14,18 +23,13 @@ static void another_process(bool tcp, bool passed)
 	struct task t = { .len = 8 };
 	int fds[2], ask[2], way[2], status;
 	char c = 0;
-	pthread_t id;
 	pid_t pid;
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ask) == 0);
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, way) == 0);
 	make_pair(fds, tcp);
 	t.fd = fds[0];
-	id = start(receiver, &t);
-	settle();
-	CHECK(send(fds[1], "x", 1, 0) == 1);
-	join(id);
-	CHECK(t.result == 1);
+	waits_and_gets(&t, fds);
 	if (passed)		/* made before; what it shares came later */
 		make_pair(fds, tcp);
 	t.fd = fds[0];
@@ -76,11 +80,7 @@ static void another_process(bool tcp, bool passed)
 		close_pair(fds);
 		make_pair(fds, tcp);
 		t.fd = fds[0];
-		id = start(receiver, &t);
-		settle();
-		CHECK(send(fds[1], "x", 1, 0) == 1);
-		join(id);
-		CHECK(t.result == 1);
+		waits_and_gets(&t, fds);
 		CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
 		CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
 		CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
@@ -93,11 +93,7 @@ static void another_process(bool tcp, bool passed)
 		receiver(&t);
 		CHECK(t.result == -EAGAIN);
 		CHILD("b");
-		id = start(receiver, &t);
-		settle();
-		CHECK(send(fds[1], "x", 1, 0) == 1);
-		join(id);
-		CHECK(t.result == 1);
+		waits_and_gets(&t, fds);
 		/* it takes what we do not get; some of it is left */
 		CHECK(send(fds[1], "ab", 2, 0) == 2);
 		CHILD("r");
@@ -110,11 +106,7 @@ static void another_process(bool tcp, bool passed)
 	close(ask[0]);
 	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 	set_limit(fds[0], SO_RCVTIMEO, 0);
-	id = start(receiver, &t);
-	settle();
-	CHECK(send(fds[1], "x", 1, 0) == 1);
-	join(id);
-	CHECK(t.result == 1);
+	waits_and_gets(&t, fds);
 	close_pair(fds);
 	close_pair(way);
 }
@@ -157,9 +149,6 @@ static void *all(void *arg)
 
 int main(void)
 {
-	deadline(60);
-	signal(SIGPIPE, SIG_IGN);
-	all(NULL);
-	join(start(all, NULL));
+	in_main_and_a_thread(all);
 	return 0;
 }

@@ -8,6 +8,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -80,6 +81,14 @@ static inline void set_limit(int fd, int option, int ms)
 	struct timeval tv = { ms / 1000, ms % 1000 * 1000 };
 
 	CHECK(setsockopt(fd, SOL_SOCKET, option, &tv, sizeof tv) == 0);
+}
+
+static inline void in_main_and_a_thread(void *(*all)(void *))
+{
+	deadline(60);
+	signal(SIGPIPE, SIG_IGN);
+	all(NULL);
+	join(start(all, NULL));
 }
 
 #endif
