@@ -69,7 +69,7 @@ struct weft__worker {
 
 	/* upcall/records.c */
 	int perf_fd;
-	void *ring;			/* perf_event_mmap_page */
+	void *_Atomic ring;		/* perf_event_mmap_page */
 	uint64_t ring_pos;		/* monitor: read so far */
 	uint64_t rearm_at;		/* monitor; the worker sets it to 0 when it gets a VP */
 	bool armed;			/* monitor; the worker clears it when it goes idle (a stale value costs one look) */
@@ -175,7 +175,7 @@ struct weft__rt {
 	int signo_interrupt;		/* has a fiber look for signals, and ends its system call: it is without SA_RESTART. 0 without the shim */
 
 	_Atomic uint32_t idle_hint __attribute__((aligned(64)));	/* 1: an idle VP wants to hear of new work */
-	_Atomic uint32_t monitor_asleep;	/* 1: wake it when something becomes runnable */
+	_Atomic uint32_t monitor_asleep;	/* 1: wake it when something becomes runnable, or a hog begins its turn */
 	_Atomic uint64_t watch_deadline;	/* when the poller or the monitor will look at timers next */
 	_Atomic uint64_t woke_at, wake_gap;	/* when an idle VP was woken, and how long none is to be after that; hints. See help.c */
 	_Atomic uint64_t came_turn_ns;	/* turn_ns of the one that was woken last; a hint */

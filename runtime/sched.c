@@ -13,7 +13,7 @@
  *     S2 light fence [ASYM]                     I2 heavy fence [ASYM]
  *     S3 idle_hint? then wake an idle VP        I3 look at all queues again
  * Whichever fence comes second sees the other's store. What is not worth the coming of an idle VP is left to the VP that has it and to the
- * monitor (help.c), who falls asleep by the same rule (monitor_asleep), but only while nothing is queued.
+ * monitor (help.c), who falls asleep by the same rule (monitor_asleep), but only while nothing is queued, or nothing but hogs ([REST], monitor.c).
  *
  * The slot and the wake-up: a fiber in the slot is about to run here, as soon as its waker waits. If the waker does so again
  * and again (ping-pong), waking an idle VP for it would cost a system call a turn; after PINGPONG such turns in a row it is
@@ -258,6 +258,7 @@ static inline struct weft_sched_node *pick_node(struct weft__vp *vp)
 struct weft__fiber *weft__pick_queued(struct weft__vp *vp, bool slot_first)
 {
 	struct weft__fiber *f;
+	bool hog = false;
 
 	weft__vpq_lock(vp);
 	f = atomic_load_explicit(&vp->runnext, memory_order_relaxed);
@@ -274,10 +275,15 @@ struct weft__fiber *weft__pick_queued(struct weft__vp *vp, bool slot_first)
 			if (weft__unlikely(n->slices)) {
 				vp->computes = false;
 				weft__hog_begins(vp, weft__now());
+				hog = true;
 			}
 		}
 	}
 	weft__vpq_unlock(vp);
+	if (weft__unlikely(hog)) {
+		weft__fence_light();
+		wake_monitor();		/* [REST] */
+	}
 	return f;
 }
 

@@ -420,6 +420,8 @@ static void go_idle(struct weft__worker *w, struct weft__vp *vp, bool spun)
 	weft__fence_heavy();		/* I2, and A2 of [WATCH] */
 	if (spun ? weft__theft_pays(NULL, turn_ns) : weft__work_anywhere())	/* I3: to whoever sleeps now, perhaps to us */
 		weft__idle_wake();
+	else if (spun && atomic_load_explicit(&weft__rt.monitor_asleep, memory_order_relaxed) && weft__work_anywhere())
+		weft__hook_monitor_wake();	/* [REST] what does not pay now */
 	/* the timer of whom we ran last may be earlier than what the poller sleeps for; I2 is its fence too */
 	if (!poll && weft__first_timer() <
 		     atomic_load_explicit(&weft__rt.watch_deadline, memory_order_relaxed))

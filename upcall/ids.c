@@ -37,8 +37,14 @@ static void follow(void)
 
 void weft__ids_born(int more)
 {
-	/* [IDS-5] release: `made` of a newborn; pairs with acquire in monitor_follows */
+	/* [IDS-5] release: `made` of a newborn, and that it is on the list; pairs with acquire in weft__ids_all_here */
 	atomic_fetch_add_explicit(&change.newborn, (uint32_t)more, memory_order_release);
+}
+
+bool weft__ids_all_here(void)
+{
+	/* [IDS-5] acquire; pairs with release in weft__ids_born */
+	return !atomic_load_explicit(&change.newborn, memory_order_acquire);
 }
 
 void weft__ids_worker_starts(struct weft__worker *w)
@@ -84,8 +90,7 @@ static void monitor_follows(void)
 {
 	uint32_t made = atomic_load_explicit(&change.monitor_made, memory_order_relaxed);
 
-	/* [IDS-5] acquire; pairs with release in weft__ids_born */
-	while (atomic_load_explicit(&change.newborn, memory_order_acquire))
+	while (!weft__ids_all_here())
 		weft__arch_syscall(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 	atomic_store_explicit(&change.monitor_made, atomic_load_explicit(&change.number, memory_order_relaxed),
 			      memory_order_relaxed);

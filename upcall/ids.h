@@ -11,6 +11,8 @@
 #ifndef WEFT_UPCALL_IDS_H
 #define WEFT_UPCALL_IDS_H
 
+#include <stdbool.h>
+
 struct weft__worker;
 
 /* Make system call `nr` with these arguments on every kernel thread of the runtime. 0, -errno (nothing changed), -ENOSYS while
@@ -22,6 +24,8 @@ void weft__ids_catch_up(struct weft__worker *w);
 
 /* The monitor, before it makes a worker: 1, and if it could not: -1. */
 void weft__ids_born(int more);
+/* Are all on the list that were made? */
+bool weft__ids_all_here(void);
 /* The worker, before it is on the list. */
 void weft__ids_worker_starts(struct weft__worker *w);
 void weft__ids_forked(void);

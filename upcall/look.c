@@ -18,6 +18,8 @@
  *     another process gets the CPU. The price: the first turn of a fiber that computes is noticed later (measured: 2.4 to
  *     2.7 ms instead of 2.1, nine in ten below 5 instead of 3), and so is a stall that no wrapper sees, if it is the first within a second
  *     (2.5 ms, nine in ten below 5.3 instead of 3.6).
+ *     [REST] Where all VPs run hogs and nobody waits but hogs, it is known when each has to make way, and there is nothing else to see: after a few
+ *     such looks the next one is when the first of them has (monitor.c). Turns that end soon after end with it.
  * Context:    the monitor.
  */
 #include "runtime/hooks.h"
@@ -38,6 +40,7 @@
 #define BACKOFF_MIN_US 100u
 #define BACKOFF_MAX_US 16000u	/* a fiber that stalls after so long without one is found by the look at the end of its quantum */
 #define GRACE_NS MS
+#define SOON_OVER 8u		/* parts of a slice: the last one is not worth a look of its own (preempt.c:slice_over) */
 #define ROTATE_NS MS
 #define LATE 2u				/* quanta between two looks, at most, while something is queued */
 #define STALLS_NS (1000 * MS)		/* after a stall so recent, nobody is lively: the next one is to be seen at once */
@@ -248,18 +251,19 @@ static bool is_lively(const struct weft__vp *vp, uint64_t now)
 	       weft__rt.ops == &weft_sched_fifo && !weft__fifo_has_hogs(vp->queue);
 }
 
-/* One busy VP, with something queued somewhere. Lowers *next to when to look again. True: it is lively, and nothing is to be done about it. */
-static bool look_at(struct weft__vp *vp, const struct all *all, uint64_t now, uint64_t *next)
+/* One busy VP, with something queued somewhere. Lowers *next to when to look again. */
+static enum weft__mood look_at(struct weft__vp *vp, const struct all *all, uint64_t now, uint64_t *next)
 {
 	struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
 	uint64_t tick = atomic_load_explicit(&vp->tick, memory_order_relaxed), began, ran, grain, q;
 	struct weft__fiber *f = *(struct weft__fiber *volatile *)&vp->current;
-	bool own, hog, first, shares = false;
+	bool own, hog, first, calm, over, shares = false;
 
 	if (!w || w->stalled)
-		return false;
+		return WEFT__BUSY;
 	/* a stale look at a fiber that has just left costs a preemption too early, or GRAIN_NS too late */
 	hog = f && *(volatile uint32_t *)&f->node.slices;
+	calm = hog && all->calm;
 	q = hog ? turn_of(f, all->calm) : quantum();
 	first = tick != w->seen_tick;
 	if (first) {
@@ -273,13 +277,14 @@ static bool look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 	}
 	w->seen_at = now;
 	ran = now - w->seen_since;
+	over = ran >= q || (calm && q - ran <= q / SOON_OVER);
 	own = atomic_load_explicit(&vp->len, memory_order_relaxed) ||
 	      atomic_load_explicit(&vp->runnext, memory_order_relaxed) ||
 	      atomic_load_explicit(&vp->prepared, memory_order_relaxed);
 	switch (weft__source) {
 	case WEFT_BLOCKED_RECORDS:
 		if (!hog && !all->injected && is_lively(vp, now))
-			return true;
+			return WEFT__LIVELY;
 		if (!w->armed && now >= w->rearm_at) {
 			w->armed = true;
 			weft__records_arm(w);
@@ -287,21 +292,21 @@ static bool look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 			if (weft__state_blocked(w)) {
 				/* since when is not known; it matters since something is queued, that is, since we woke */
 				hand_off(w, now);
-				return false;
+				return WEFT__BUSY;
 			}
 		}
 		break;
 	case WEFT_BLOCKED_MARKS:
 		if (stalls(w, now)) {
 			hand_off(w, w->out_at ? w->out_at : now);
-			return false;
+			return WEFT__BUSY;
 		}
 		weft__min_of(next, now + (w->slow_looks++ < 50 ? MARK_NS : MS));
 		break;
 	default:
 		if (!first && stalls(w, now)) {
 			hand_off(w, w->seen_since);
-			return false;
+			return WEFT__BUSY;
 		}
 		weft__min_of(next, now + (w->slow_looks++ < 10 ? 200 * US : MS));
 		break;
@@ -309,25 +314,27 @@ static bool look_at(struct weft__vp *vp, const struct all *all, uint64_t now, ui
 	grain = !hog ? GRAIN_NS : all->urgent ? 0 : HOG_NS;
 	if (all->injected && ran < grain)
 		weft__min_of(next, w->seen_since + grain);
-	if (ran >= q)
+	if (over)
 		shares = is_to_share(vp, all, q, now);
-	if (!(own || all->injected || (ran < q ? all->most != 0 : shares)))
-		return false;
+	if (!(own || all->injected || (!over ? all->most != 0 : shares)))
+		return calm && !over ? WEFT__CALM : WEFT__BUSY;
 	/* Never a signal for one that waits: it would come out of its system call, give way, and go in again. From the end of a quantum on
-	 * this is asked directly, whatever the source says. */
-	if (ran >= q && weft__state_blocked(w)) {
+	 * this is asked directly, unless its records, whatever the source, say that it has not left its CPU. */
+	if (over && !weft__records_runs(w) && weft__state_blocked(w)) {
 		hand_off(w, now);
-	} else if ((ran >= q && (own || shares)) || (all->injected && ran >= grain)) {
+		return WEFT__BUSY;
+	}
+	if ((over && (own || shares)) || (all->injected && ran >= grain)) {
 		if (all->injected)
 			vp->from_inject = true;
 		if (shares)
 			atomic_store_explicit(&vp->shares, true, memory_order_relaxed);
 		kick_after(w, vp, ran, now);
 		weft__min_of(next, now + retry(w, now));
-	} else if (ran < q) {
+	} else if (!over) {
 		weft__min_of(next, w->seen_since + q);
 	}
-	return false;
+	return calm ? WEFT__CALM : WEFT__BUSY;
 }
 
 /* Stalled workers that came back unseen: without records nobody tells. */
@@ -362,17 +369,37 @@ uint64_t weft__look_soon(uint64_t now)
 	return now + weft__rt.cfg.quantum_ns / 2;
 }
 
-uint64_t weft__look(uint64_t now, bool urgent, bool *lively)
+/* Does nobody wait but hogs? */
+static bool is_calm(void)
 {
-	uint64_t next = now + LATE * weft__rt.cfg.quantum_ns;
+	/* operations that are complete are found at the end of a quantum, if nobody rings for them */
+	return atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) == 0 && !weft__uring_busy() && weft__longslice_calm();
+}
+
+bool weft__look_same(void)
+{
+	for (unsigned i = 0; i < weft__rt.nvps; i++) {
+		const struct weft__vp *vp = &weft__rt.vp[i];
+		const struct weft__worker *w = atomic_load_explicit(&vp->worker, memory_order_relaxed);
+
+		/* relaxed: after a heavy fence */
+		if (!w || atomic_load_explicit(&vp->tick, memory_order_relaxed) != w->seen_tick ||
+		    atomic_load_explicit(&vp->hog_turn, memory_order_relaxed) != w->seen_tick)
+			return false;
+	}
+	return is_calm();
+}
+
+uint64_t weft__look(uint64_t now, bool urgent, enum weft__mood *mood)
+{
+	uint64_t next = UINT64_MAX;
 	static unsigned first;
 	struct all all = {
 		.injected = atomic_load_explicit(&weft__rt.inject_len, memory_order_relaxed) != 0 && weft__idle_vps() == 0,
 		.urgent = urgent,
+		.calm = is_calm(),
 	};
 
-	/* operations that are complete are found at the end of a quantum, if nobody rings for them */
-	all.calm = !all.injected && !weft__uring_busy() && weft__longslice_calm();
 	for (unsigned i = 0; i < weft__rt.nvps; i++) {
 		uint32_t len = atomic_load_explicit(&weft__rt.vp[i].len, memory_order_relaxed);
 
@@ -380,10 +407,14 @@ uint64_t weft__look(uint64_t now, bool urgent, bool *lively)
 			all.most = len;
 	}
 	first++;
-	*lively = true;
-	for (unsigned i = 0; i < weft__rt.nvps; i++)
-		*lively &= look_at(&weft__rt.vp[(first + i) % weft__rt.nvps], &all, now, &next);
-	if (!*lively)
+	for (unsigned i = 0; i < weft__rt.nvps; i++) {
+		enum weft__mood m = look_at(&weft__rt.vp[(first + i) % weft__rt.nvps], &all, now, &next);
+
+		*mood = i == 0 || m == *mood ? m : WEFT__BUSY;
+	}
+	if (*mood == WEFT__LIVELY)
+		weft__min_of(&next, now + LATE * weft__rt.cfg.quantum_ns);
+	else if (*mood == WEFT__BUSY)
 		weft__min_of(&next, weft__rt.cfg.fuzz_ns ? now + weft__rt.cfg.fuzz_ns : weft__look_soon(now));
 	/* a slot that stays full beside an idle VP (sched.c, ping-pong) */
 	if (weft__idle_vps())

@@ -7,7 +7,15 @@
  *
  * When it looks (tick): only while a fiber is queued that does not run. With nothing queued there is nothing to preempt for, nothing
  *     to hand a VP on for; then it sleeps without limit (monitor_asleep) and whoever queues something wakes it (sched.c). To
- *     spare them that system call it goes on ticking for LINGER looks after the last sight of a queue.
+ *     spare them that system call it goes on ticking for LINGER looks after the last sight of a queue. It also rests where only hogs run and
+ *     wait ([REST], look.c), until the first of them has to make way, or
+ *     - somebody queues a fiber (sched.c:wake_monitor),
+ *     - a hog leaves its VP to another before its time (sched.c:weft__pick_queued): then there may be descriptors or completions to wait
+ *       for, and the other one's turn begins,
+ *     - a VP goes idle and leaves what is queued to us (worker.c:go_idle).
+ *     Whoever does so looks at monitor_asleep afterwards: a light fence, or I2. We set it (R1), fence heavily (R2), and see what they did (R3,
+ *     weft__look_same), or they see that we sleep. A fiber that is queued and begins to run while R3 looks may be missed: then its
+ *     turn ends late, for the hogs behind it, or when it leaves.
  * What it does then is in look.c.
  * Context:    its own thread, all signals blocked; never blocks but in that epoll. It may make kernel threads.
  */
@@ -40,6 +48,7 @@
 #define US 1000u
 #define MS 1000000u
 #define LINGER 10u
+#define REST 2u			/* calm looks before it rests: who queues something every few milliseconds need not wake it each time */
 #define UNPOLLED_NS (50 * US)	/* since anybody took descriptors: nobody is about to */
 /* VPs that are busy with descriptors poll whenever their queue is empty, and every 64 schedulings. So long after the last time the monitor
  * leaves it to them: else it would wake for every event that they are about to take. After that it looks if they schedule so often (TICK_NS) that
@@ -69,7 +78,7 @@ static struct {
 	int epfd, evfd, sigfd;
 	_Atomic uint32_t notified;	/* the eventfd is readable */
 	struct weft__fiber self;
-	unsigned idle_looks;
+	unsigned idle_looks, calm_looks;
 	pid_t tid;
 	int netpoll_fd;			/* what is registered in epfd, -1: nothing */
 	bool netpoll_on;
@@ -250,7 +259,8 @@ static void one_round(void)
 {
 	struct epoll_event ev[EVENTS];
 	uint64_t now = weft__now(), next = UINT64_MAX, first;
-	bool queued, attended, may_owe, vps_poll, sleepy = false, lively = false;
+	bool queued, attended, may_owe, vps_poll, sleepy = false, asleep, lively, rests;
+	enum weft__mood mood = WEFT__BUSY;
 	uint64_t slack;
 	struct timespec ts, *timeout = NULL;
 	int n;
@@ -270,11 +280,16 @@ static void one_round(void)
 	first = run_timers(now, attended);
 	weft__look_back(now, &next);
 	queued = weft__look_queued();
-	if (queued && weft__idle_vps() < weft__rt.nvps)
-		weft__min_of(&next, weft__look(now, mon.urgent, &lively));
-	else if (queued)
+	if (queued && weft__idle_vps() < weft__rt.nvps) {
+		weft__records_begin(now, mon.epfd);
+		weft__min_of(&next, weft__look(now, mon.urgent, &mood));
+	} else if (queued) {
 		weft__idle_wake();
+	}
 	mon.urgent = false;
+	lively = mood == WEFT__LIVELY;
+	mon.calm_looks = mood == WEFT__CALM ? mon.calm_looks + 1 : 0;
+	rests = mon.calm_looks > REST;
 	if (weft__source != WEFT_BLOCKED_RECORDS &&
 	    atomic_load_explicit(&weft__rt.nblocked, memory_order_relaxed)) {
 		weft__look_for_returned(now);
@@ -285,7 +300,7 @@ static void one_round(void)
 	else if (weft__idle_vps() == weft__rt.nvps || ++mon.idle_looks >= LINGER)
 		sleepy = true;
 	/* Who finds monitor_asleep 0 takes it that we look again by ourselves: also if what was queued has just been handed to somebody. */
-	if (!sleepy) {
+	if (!sleepy && !rests) {
 		if (!lively)
 			weft__min_of(&next, weft__look_soon(now));
 		if (weft__idle_vps())
@@ -315,15 +330,18 @@ static void one_round(void)
 			weft__hook_poll_break();
 		mon.announced = 0;
 	}
-	if (sleepy)
+	asleep = sleepy || (rests && next - now > MS);
+	if (asleep)
 		atomic_store_explicit(&weft__rt.monitor_asleep, 1, memory_order_relaxed);
 	/* An IPI to every running worker. A short sleep can do without: an earlier timer, or a queue, that is missed by
 	 * this race is seen when it ends. */
 	if (sleepy || next - now > MS)
 		weft__fence_heavy();
-	if ((sleepy && (weft__look_queued() || somebody_polls() != attended)) ||
+	if ((asleep && (somebody_polls() != attended ||
+			(sleepy ? weft__look_queued() : !weft__look_same()))) ||
 	    weft__first_timer() < first || *(struct weft__vp *volatile *)&weft__rt.orphans) {
 		atomic_store_explicit(&weft__rt.monitor_asleep, 0, memory_order_relaxed);
+		mon.calm_looks = 0;
 		return;
 	}
 	/* [LIVELY] the kernel takes us along when something else has it look at the clock */
@@ -350,6 +368,7 @@ static void one_round(void)
 
 		if (p == &tag_event) {
 			drain();
+			mon.calm_looks = 0;
 			if (weft__signals_waiting())
 				weft__signals_route();
 		} else if (p == &tag_netpoll) {
@@ -403,23 +422,20 @@ static void *monitor_main(void *arg)
 
 static int choose_source(void)
 {
-	bool records;
-
 	weft__source = weft__rt.cfg.blocked;
 	if (weft__source != WEFT_BLOCKED_AUTO && weft__source != WEFT_BLOCKED_RECORDS)
 		return 0;
-	records = weft__records_work();
-	if (records) {
-		weft__source = WEFT_BLOCKED_RECORDS;
-		return 0;
-	}
 	if (weft__source == WEFT_BLOCKED_RECORDS) {
+		if (weft__records_work())
+			return 0;
 		weft__warn("switch records are not permitted here (perf_event_paranoid, seccomp): %s; "
 			   "use --blocked=auto, marks or state", strerror(errno));
 		return -EPERM;
 	}
 	weft__source = WEFT_BLOCKED_STATE;
-	if (weft__rt.cfg.verbose)
+	if (weft__records_allowed())
+		weft__records_later();
+	else if (weft__rt.cfg.verbose)
 		weft__warn("no switch records: task states are sampled");
 	return 0;
 }

@@ -64,7 +64,7 @@ static bool slice_over(struct weft__fiber *self, struct weft__vp *vp)
 	atomic_store_explicit(&vp->ran_us, 0, memory_order_relaxed);
 	ran += (uint64_t)self->ran_us * 1000;
 	self->ran_us = (uint32_t)(ran < UINT32_MAX ? ran / 1000 : UINT32_MAX / 1000);
-	return ran + slice / 16 >= slice;	/* for less it does not come back */
+	return ran + slice / 8 >= slice;	/* for less it does not come back (look.c: SOON_OVER) */
 }
 
 /* A fiber that was not in this VP's queue is about to run. */

@@ -13,6 +13,7 @@
  * Context:   arm and mute: the worker with preemption disabled, or the monitor. read: the monitor.
  */
 #include <errno.h>
+#include <limits.h>
 #include <linux/perf_event.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -27,7 +28,7 @@
 #define RING 4096u
 #define ROOM 64u			/* lost (32) + out (16) + in (16) */
 
-static int event_open(void)
+int weft__records_event(pid_t tid)
 {
 	struct perf_event_attr a;
 
@@ -44,16 +45,27 @@ static int event_open(void)
 	a.sample_id_all = 1;
 	a.use_clockid = 1;
 	a.clockid = CLOCK_MONOTONIC;
-	return (int)syscall(SYS_perf_event_open, &a, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	return (int)weft__arch_syscall(SYS_perf_event_open, (long)&a, tid, -1, -1, PERF_FLAG_FD_CLOEXEC, 0);
+}
+
+/* For a thread that does not exist: the kernel looks for it after it has looked if we may, and before it makes anything. */
+bool weft__records_allowed(void)
+{
+	int err = weft__records_event(INT_MAX);
+
+	errno = -err;
+	return err == -ESRCH;
 }
 
 bool weft__records_work(void)
 {
-	int fd = event_open();
+	int fd = weft__records_event(0);
 	void *p;
 
-	if (fd < 0)
+	if (fd < 0) {
+		errno = -fd;
 		return false;
+	}
 	p = mmap(NULL, 2 * RING, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	if (p == MAP_FAILED)
@@ -62,15 +74,21 @@ bool weft__records_work(void)
 	return true;
 }
 
-static inline uint64_t head_of(struct perf_event_mmap_page *p)
+static inline uint64_t head_of(const struct perf_event_mmap_page *p)
 {
 	return __atomic_load_n(&p->data_head, __ATOMIC_ACQUIRE);
+}
+
+/* [RECORDS-1] acquire; pairs with release in weft__records_open: the ring's memory */
+static inline struct perf_event_mmap_page *ring_of(const struct weft__worker *w)
+{
+	return atomic_load_explicit(&w->ring, memory_order_acquire);
 }
 
 /* Leave `room` free bytes: the kernel computes (tail - head - 1) modulo the size. */
 static void set_room(struct weft__worker *w, uint32_t room)
 {
-	struct perf_event_mmap_page *p = w->ring;
+	struct perf_event_mmap_page *p = ring_of(w);
 
 	if (p)
 		__atomic_store_n(&p->data_tail, head_of(p) + 1 + room - RING, __ATOMIC_RELEASE);
@@ -86,6 +104,13 @@ void weft__records_mute(struct weft__worker *w)
 	set_room(w, 0);
 }
 
+bool weft__records_runs(const struct weft__worker *w)
+{
+	const struct perf_event_mmap_page *p = ring_of(w);
+
+	return p && (p->data_tail - head_of(p) - 1) % RING == ROOM;
+}
+
 int weft__records_open(struct weft__worker *w, int epfd)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.ptr = w };
@@ -93,10 +118,10 @@ int weft__records_open(struct weft__worker *w, int epfd)
 	void *p;
 
 	weft__fd_low_begin();
-	fd = weft__fd_protect(event_open());
+	fd = weft__fd_protect(weft__records_event(w->tid));
 	weft__fd_low_end();
 	if (fd < 0)
-		return -errno;
+		return fd;
 	p = mmap(NULL, 2 * RING, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED || epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &ev) != 0) {
 		err = -errno;
@@ -107,14 +132,15 @@ int weft__records_open(struct weft__worker *w, int epfd)
 	}
 	w->perf_fd = fd;
 	w->ring_pos = 0;
-	w->ring = p;
+	/* [RECORDS-1] release; pairs with acquire in ring_of */
+	atomic_store_explicit(&w->ring, p, memory_order_release);
 	weft__records_mute(w);
 	return 0;
 }
 
 enum weft__seen weft__records_read(struct weft__worker *w)
 {
-	struct perf_event_mmap_page *p = w->ring;
+	struct perf_event_mmap_page *p = ring_of(w);
 	enum weft__seen seen = WEFT__SEEN_NOTHING;
 	uint64_t head;
 

@@ -23,11 +23,18 @@ void weft__interrupt(struct weft__worker *w);
 bool weft__in_libc(uintptr_t pc);		/* or in ld.so */
 
 /* --- records.c: perf switch records --- */
-bool weft__records_work(void);			/* may we? opens and closes one */
-int weft__records_open(struct weft__worker *w, int epfd);	/* on the worker */
+bool weft__records_allowed(void);		/* may we? */
+bool weft__records_work(void);			/* do they? Opens and closes one. As any open may, it may wait: recstart.c */
+int weft__records_event(pid_t tid);		/* a descriptor of an event for that thread, 0: for the caller; or -errno. Does not touch errno */
+int weft__records_open(struct weft__worker *w, int epfd);	/* by the worker, or the monitor */
 void weft__records_arm(struct weft__worker *w);
 void weft__records_mute(struct weft__worker *w);
+bool weft__records_runs(const struct weft__worker *w);	/* it is armed, and has not left its CPU since. False: not known */
 void weft__records_forked(struct weft__worker *workers);
+
+/* --- recstart.c: when they begin --- */
+void weft__records_later(void);
+void weft__records_begin(uint64_t now, int epfd);	/* monitor, with something queued: if it is time */
 
 enum weft__seen {
 	WEFT__SEEN_NOTHING,
@@ -69,10 +76,16 @@ bool weft__signals_routing(void);		/* the monitor has one that is not in the tab
 extern enum weft_blocked_source weft__source;	/* the one in use */
 void weft__look_start(void);
 bool weft__look_queued(void);			/* is any fiber in a queue, or any operation prepared? */
+enum weft__mood {
+	WEFT__BUSY,
+	WEFT__LIVELY,			/* all VPs have fibers that take short turns: up to weft__look_soon() before its time will do for the next look */
+	WEFT__CALM,			/* all run hogs, and nobody waits but hogs: until the next look there is nothing to see */
+};
 /* Look at all busy VPs, with something queued somewhere. `urgent`: we have just put fibers into the common queue ourselves, timers or
  * descriptors that the VPs should have attended to: so they are not looking around, and need not be given time to do so. Returns
- * when to look again, at the latest; *lively: up to weft__look_soon() before that will do. */
-uint64_t weft__look(uint64_t now, bool urgent, bool *lively);
+ * when to look again, at the latest. */
+uint64_t weft__look(uint64_t now, bool urgent, enum weft__mood *mood);
+bool weft__look_same(void);			/* [REST] R3: after a calm look, do the same hogs still run? */
 uint64_t weft__look_soon(uint64_t now);		/* when it looks again while something is queued */
 void weft__look_record(struct weft__worker *w, uint64_t now);	/* a record of w was written */
 /* Workers that came back without a VP: those that the records tell of; and, where there are no records, all. */

@@ -10,7 +10,7 @@
 #   -c CONFIG  only this one: nptl, default, or settings such as "WEFT_VPS=1 WEFT_FUZZ=20us"; may be repeated
 # For WEFT, WEFT_SHIM, BUILDDIR, TIMEOUT_SCALE see tests/common.sh. Exit status: 0 all passed, 1 a failure, 2 usage.
 
-programs="preempt handoff idle forks vforks ends joins attrs locals many admission signals selfsig sigmasks eintr anywhere"
+programs="preempt handoff idle records forks vforks ends joins attrs locals many admission signals selfsig sigmasks eintr anywhere"
 
 runs=1 load= quick= all= only=()
 while getopts n:lqac:h opt; do
