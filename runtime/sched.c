@@ -424,6 +424,10 @@ void weft__switch_to(struct weft__fiber *self, enum weft__op op, struct weft__fi
 	w->prev = self;
 	w->op = op;
 	prepare(w, vp, self, next);
+	if (weft__unlikely(op == WEFT__OP_EXIT && self->node.slices)) {
+		weft__fence_light();
+		wake_monitor();		/* [REST] */
+	}
 	set_tls(w, self, next);
 	weft__finish(self, weft__arch_switch(&self->ctx, &next->ctx, NULL).word);
 }

@@ -187,13 +187,15 @@ static void kick_after(struct weft__worker *w, struct weft__vp *vp, uint64_t ran
 }
 
 /* When to look again at a worker that was to make way. One that has not even taken the signal has no CPU: the kernel gave it to another
- * process, and looking often, which takes still more of it away, does not help. So after twice the time each. */
+ * process, and looking often, which takes still more of it away, does not help. So after twice the time each, up to half a quantum. */
 static uint64_t retry(struct weft__worker *w, uint64_t now)
 {
 	/* relaxed: hints */
 	uint64_t since = now - atomic_load_explicit(&w->kicked_at, memory_order_relaxed);
 
-	return atomic_load_explicit(&w->kicked, memory_order_relaxed) && since > RETRY_NS ? since : RETRY_NS;
+	if (!atomic_load_explicit(&w->kicked, memory_order_relaxed) || since < RETRY_NS)
+		return RETRY_NS;
+	return since < weft__rt.cfg.quantum_ns / 2 ? since : weft__rt.cfg.quantum_ns / 2;
 }
 
 /* How long may this hog run in this turn? For what is left of its slice; but not longer than a quantum if others wait than hogs. */
@@ -295,6 +297,8 @@ static enum weft__mood look_at(struct weft__vp *vp, const struct all *all, uint6
 				return WEFT__BUSY;
 			}
 		}
+		if (calm && !w->armed)
+			weft__min_of(next, w->rearm_at);
 		break;
 	case WEFT_BLOCKED_MARKS:
 		if (stalls(w, now)) {
@@ -344,7 +348,9 @@ void weft__look_for_returned(uint64_t now)
 	struct weft__worker *w = atomic_load_explicit(&weft__rt.workers, memory_order_acquire);
 
 	for (; w; w = w->all_next)
-		if (atomic_load_explicit(&w->stalled, memory_order_relaxed) && !weft__state_blocked(w))
+		/* not in every round of a busy monitor, or it gets nowhere */
+		if (atomic_load_explicit(&w->stalled, memory_order_relaxed) &&
+		    now - atomic_load_explicit(&w->kicked_at, memory_order_relaxed) >= RETRY_NS && !weft__state_blocked(w))
 			weft__kick(w, now);
 }
 

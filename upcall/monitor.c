@@ -10,8 +10,8 @@
  *     spare them that system call it goes on ticking for LINGER looks after the last sight of a queue. It also rests where only hogs run and
  *     wait ([REST], look.c), until the first of them has to make way, or
  *     - somebody queues a fiber (sched.c:wake_monitor),
- *     - a hog leaves its VP to another before its time (sched.c:weft__pick_queued): then there may be descriptors or completions to wait
- *       for, and the other one's turn begins,
+ *     - a hog leaves its VP before its time to another (sched.c:weft__pick_queued) or to who joins it (weft__switch_to): then there may be
+ *       descriptors or completions to wait for, and another turn begins,
  *     - a VP goes idle and leaves what is queued to us (worker.c:go_idle).
  *     Whoever does so looks at monitor_asleep afterwards: a light fence, or I2. We set it (R1), fence heavily (R2), and see what they did (R3,
  *     weft__look_same), or they see that we sleep. A fiber that is queued and begins to run while R3 looks may be missed: then its
@@ -71,6 +71,7 @@
 #define TIMER_SLACK_MAX_NS (400 * US)
 #define RETURNED_NS (10 * MS)	/* between looks for stalled workers that came back, while nothing is queued */
 #define IDLE_LOOK_NS (500 * US)	/* an idle VP leaves a short queue alone (help.c): if it does not move on, it is for us to see */
+#define SHORT_NS (100 * US)	/* between attempts to make a kernel thread when none can be made */
 #define EXEC_NS (100 * MS)	/* longer than an exec takes to begin or to fail */
 #define EVENTS 64
 
@@ -131,6 +132,9 @@ static void short_of_workers(int err)
 		told = true;
 	}
 	weft__look_free_worker(now);
+	/* Who is to come is interrupted, and has to have time to do so: without a pause it would be interrupted by each of a hundred thousand of our
+	 * rounds a second, and never come. */
+	syscall(SYS_nanosleep, &(struct timespec){ 0, SHORT_NS }, NULL);
 }
 
 /* VPs that found no sleeping worker to carry them. */
@@ -289,7 +293,7 @@ static void one_round(void)
 	mon.urgent = false;
 	lively = mood == WEFT__LIVELY;
 	mon.calm_looks = mood == WEFT__CALM ? mon.calm_looks + 1 : 0;
-	rests = mon.calm_looks > REST;
+	rests = mon.calm_looks > REST && !(vps_poll && weft__hook_poll_busy());
 	if (weft__source != WEFT_BLOCKED_RECORDS &&
 	    atomic_load_explicit(&weft__rt.nblocked, memory_order_relaxed)) {
 		weft__look_for_returned(now);
@@ -423,6 +427,7 @@ static void *monitor_main(void *arg)
 static int choose_source(void)
 {
 	weft__source = weft__rt.cfg.blocked;
+	weft__records_later(false);
 	if (weft__source != WEFT_BLOCKED_AUTO && weft__source != WEFT_BLOCKED_RECORDS)
 		return 0;
 	if (weft__source == WEFT_BLOCKED_RECORDS) {
@@ -434,7 +439,7 @@ static int choose_source(void)
 	}
 	weft__source = WEFT_BLOCKED_STATE;
 	if (weft__records_allowed())
-		weft__records_later();
+		weft__records_later(true);
 	else if (weft__rt.cfg.verbose)
 		weft__warn("no switch records: task states are sampled");
 	return 0;

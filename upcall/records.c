@@ -86,22 +86,20 @@ static inline struct perf_event_mmap_page *ring_of(const struct weft__worker *w)
 }
 
 /* Leave `room` free bytes: the kernel computes (tail - head - 1) modulo the size. */
-static void set_room(struct weft__worker *w, uint32_t room)
+static void set_room(struct perf_event_mmap_page *p, uint32_t room)
 {
-	struct perf_event_mmap_page *p = ring_of(w);
-
 	if (p)
 		__atomic_store_n(&p->data_tail, head_of(p) + 1 + room - RING, __ATOMIC_RELEASE);
 }
 
 void weft__records_arm(struct weft__worker *w)
 {
-	set_room(w, ROOM);
+	set_room(ring_of(w), ROOM);
 }
 
 void weft__records_mute(struct weft__worker *w)
 {
-	set_room(w, 0);
+	set_room(ring_of(w), 0);
 }
 
 bool weft__records_runs(const struct weft__worker *w)
@@ -118,23 +116,26 @@ int weft__records_open(struct weft__worker *w, int epfd)
 	void *p;
 
 	weft__fd_low_begin();
-	fd = weft__fd_protect(weft__records_event(w->tid));
+	w->perf_fd = fd = weft__fd_protect(weft__records_event(w->tid));
 	weft__fd_low_end();
 	if (fd < 0)
 		return fd;
 	p = mmap(NULL, 2 * RING, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p != MAP_FAILED) {
+		/* what it did before it is mute is nobody's business: it is not known if it has come back since */
+		set_room(p, 0);
+		w->ring_pos = head_of(p);
+	}
 	if (p == MAP_FAILED || epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &ev) != 0) {
 		err = -errno;
 		if (p != MAP_FAILED)
 			munmap(p, 2 * RING);
+		w->perf_fd = -1;
 		weft__fd_release(fd);
 		return err;
 	}
-	w->perf_fd = fd;
-	w->ring_pos = 0;
 	/* [RECORDS-1] release; pairs with acquire in ring_of */
 	atomic_store_explicit(&w->ring, p, memory_order_release);
-	weft__records_mute(w);
 	return 0;
 }
 

@@ -33,7 +33,7 @@ bool weft__records_runs(const struct weft__worker *w);	/* it is armed, and has n
 void weft__records_forked(struct weft__worker *workers);
 
 /* --- recstart.c: when they begin --- */
-void weft__records_later(void);
+void weft__records_later(bool wanted);	/* before there is a monitor: are they to begin? */
 void weft__records_begin(uint64_t now, int epfd);	/* monitor, with something queued: if it is time */
 
 enum weft__seen {
