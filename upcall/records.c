@@ -51,10 +51,7 @@ int weft__records_event(pid_t tid)
 /* For a thread that does not exist: the kernel looks for it after it has looked if we may, and before it makes anything. */
 bool weft__records_allowed(void)
 {
-	int err = weft__records_event(INT_MAX);
-
-	errno = -err;
-	return err == -ESRCH;
+	return weft__records_event(INT_MAX) == -ESRCH;
 }
 
 bool weft__records_work(void)

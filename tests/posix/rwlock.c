@@ -162,6 +162,11 @@ static void kinds(void)
 		pthread_rwlock_rdlock(&l);
 		t = start(do_call, &w);
 		sleep_ms(10);
+		/* until it waits, for sure */
+		for (int n = 0; kind == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP && n < 10000 && pthread_rwlock_tryrdlock(&l) == 0; n++) {
+			pthread_rwlock_unlock(&l);
+			sleep_ms(1);
+		}
 		r.ts = in_ms(CLOCK_REALTIME, 20);
 		if (kind == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP)
 			REQ_IS("PREFER_WRITER_NONRECURSIVE: readers wait behind a waiting writer", in_thread(do_call, &r), ETIMEDOUT);
